@@ -1,0 +1,8 @@
+"""EXAONE 4.5 as a robot's eyes and judgement: a ROS 2 package.
+
+The rooms, from the street to the cellar (imports run downwards only, see docs/architecture.md):
+
+    nodes -> ros -> tasks, engine, action, sim -> model
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,105 @@
+"""The narrow waist between the engine and whatever computes: a Backend runs the two graphs, and nothing else.
+
+A Backend knows images, token ids, slots and logits. It knows no text, no grammar, no tasks and no schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a backend can hold.
+
+    Attributes:
+        slots: KV cache slots; a sequence or a stored prefix occupies one.
+        context: tokens that fit into one slot.
+        vocab: size of the logits.
+        visual_tokens: most visual tokens that one encoded image may have.
+    """
+
+    slots: int
+    context: int
+    vocab: int
+    visual_tokens: int
+
+
+@dataclass(frozen=True)
+class VisualTokens:
+    """An encoded image.
+
+    Attributes:
+        embeddings: float32 [n, hidden] in raster order; device backends may hold a handle of their own instead.
+        grid: (height, width) in visual tokens, n = height * width.
+    """
+
+    embeddings: NDArray[np.float32] | object
+    grid: tuple[int, int]
+
+    @property
+    def count(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tokens to append to one slot: prefill, append and decode are the same call.
+
+    Attributes:
+        slot: where the tokens go.
+        start: tokens that the slot already holds; the first new token gets this position (0-based). May be less than
+            what was written before: later entries are then forgotten.
+        tokens: int64 [n], n >= 1.
+        visual: images whose embeddings replace the image-pad tokens in `tokens`, in order.
+        logits: for how many of the last tokens logits are wanted; 0 = none.
+    """
+
+    slot: int
+    start: int
+    tokens: NDArray[np.int64]
+    visual: tuple[VisualTokens, ...] = field(default=())
+    logits: int = 1
+
+
+class Backend(Protocol):
+    """Runs EXAONE 4.5's vision encoder and decoder. One thread at a time calls it."""
+
+    name: str
+
+    @property
+    def limits(self) -> Limits:
+        """What fits; constant over the backend's life."""
+        ...
+
+    def encode(self, image: NDArray[np.uint8]) -> VisualTokens:
+        """Encode one image, uint8 RGB [H, W, 3], resized by the checkpoint's own rule.
+
+        Raises:
+            ImageError: wrong shape or type, or a size or aspect ratio that the checkpoint does not take.
+        """
+        ...
+
+    def run(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        """Run all rows as one batch; each slot may stand in one row only.
+
+        Returns:
+            For each row its logits, float32 [row.logits, vocab].
+
+        Raises:
+            EngineError: a row does not fit (slot, position, image-pad tokens without images) or the runtime failed.
+        """
+        ...
+
+    def copy(self, source: int, targets: Sequence[int], length: int) -> None:
+        """Copy the first `length` positions of slot `source` into each target slot."""
+        ...
+
+    def close(self) -> None:
+        """Free memory; later calls raise EngineError. May be called twice."""
+        ...

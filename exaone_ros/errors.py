@@ -1,0 +1,57 @@
+"""The errors that users of the package meet. Knows nothing of the other rooms.
+
+A message names the thing, the value found, what was expected and what to do about it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class ExaoneError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class CheckpointError(ExaoneError):
+    """A checkpoint directory is missing, damaged, or of another architecture."""
+
+
+class ImageError(ExaoneError, ValueError):
+    """An image cannot be used: its shape, type, encoding or size is wrong."""
+
+
+class TaskError(ExaoneError, ValueError):
+    """A task (what is asked of a frame) is not valid."""
+
+
+class PromptTooLong(ExaoneError):
+    """Prompt and answer do not fit into the context of the engine."""
+
+
+class EngineError(ExaoneError, RuntimeError):
+    """The engine or its backend failed or was used after `close()`."""
+
+
+class MissingExtra(ExaoneError, ImportError):
+    """An optional dependency is not installed."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or say which extra brings it.
+
+    Args:
+        module: dotted module name, e.g. ``onnxruntime``.
+        extra: the extra of this package that installs it, e.g. ``cpu``.
+
+    Raises:
+        MissingExtra: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
+            raise  # the module is there, something that it needs is not: hiding that helps nobody
+        raise MissingExtra(
+            f"'{module}' is not installed; it comes with the extra '{extra}': pip install 'exaone_ros[{extra}]'"
+        ) from error

@@ -1,0 +1,134 @@
+"""The shape shared by all tasks, and the checks on text that comes from users."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from exaone_ros.errors import TaskError
+from exaone_ros.tasks.evidence import Decoded
+
+MAX_LABEL_CHARS = 64
+MAX_TEXT_CHARS = 4000
+MAX_LABELS = 64
+LANGUAGES = ("en", "ko")
+
+
+def checked_text(value: object, what: str, limit: int, *, newlines: bool = False) -> str:
+    """Return `value` stripped and in NFC, or refuse it.
+
+    Text of users is never trusted to be harmless: it is tokenized apart from the chat template (so that it cannot
+    close a turn) and enters a schema only through JSON escaping. Control characters and lone surrogates have no
+    place in either and are refused here.
+
+    Raises:
+        TaskError: not a string, empty, longer than `limit` characters, or with control characters.
+    """
+    if not isinstance(value, str):
+        raise TaskError(f"{what} is {value!r} of type {type(value).__name__}; expected text")
+    text = unicodedata.normalize("NFC", value.strip())
+    if not text:
+        raise TaskError(f"{what} is empty; expected 1 to {limit} characters")
+    if len(text) > limit:
+        raise TaskError(f"{what} has {len(text)} characters; expected at most {limit}: shorten it")
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs") and not (newlines and character in "\n\t"):
+            raise TaskError(f"{what} {text[:40]!r} holds the control character U+{ord(character):04X}; remove it")
+    return text
+
+
+def checked_labels(values: object, what: str, least: int = 0) -> tuple[str, ...]:
+    """Return labels or options as a tuple of distinct checked texts.
+
+    Raises:
+        TaskError: not a list, fewer than `least`, more than `MAX_LABELS`, a bad text, or one given twice.
+    """
+    if isinstance(values, str) or not isinstance(values, (list, tuple)):
+        raise TaskError(f"{what} is {values!r}; expected a list of texts")
+    if not least <= len(values) <= MAX_LABELS:
+        raise TaskError(f"{what} has {len(values)} entries; expected {least} to {MAX_LABELS}")
+    labels = tuple(checked_text(v, f"{what}[{i}]", MAX_LABEL_CHARS) for i, v in enumerate(values))
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise TaskError(f"{what} names {twice[0]!r} twice; each may stand once")
+    return labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A question about one frame. Subclasses: Ground, Count, Decide, Ask.
+
+    Attributes:
+        name: identifies the task in topics and logs; 1..64 characters.
+        language: of the wording, "en" or "ko".
+        thinking: let the model reason between think tags before it answers.
+        thinking_budget: tokens of reasoning at most.
+    """
+
+    KIND: ClassVar[str] = ""
+
+    name: str = ""
+    language: str = "en"
+    thinking: bool = False
+    thinking_budget: int = 512
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", checked_text(self.name or self.KIND, "task name", MAX_LABEL_CHARS))
+        if self.language not in LANGUAGES:
+            raise TaskError(f"task '{self.name}': language is {self.language!r}; expected one of {LANGUAGES}")
+        if not isinstance(self.thinking, bool):
+            raise TaskError(f"task '{self.name}': thinking is {self.thinking!r}; expected true or false")
+        budget = self.thinking_budget
+        if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= 32768:
+            raise TaskError(f"task '{self.name}': thinking_budget is {budget!r}; expected 1 to 32768 tokens")
+
+    def prompt(self) -> str:
+        """The user's text that follows the image in the chat template."""
+        raise NotImplementedError
+
+    def schema(self) -> dict[str, Any] | None:
+        """JSON schema that the answer is decoded under, or None for free text."""
+        raise NotImplementedError
+
+    @property
+    def max_tokens(self) -> int:
+        """Upper bound of the answer's length in tokens (not counting reasoning)."""
+        raise NotImplementedError
+
+    def read(self, decoded: Decoded, width_px: int, height_px: int) -> Any:
+        """Read the typed result from what was decoded on an image of the given source size in pixels.
+
+        Raises:
+            TaskError: the text is not an answer to this task (cannot happen for text decoded under `schema()`).
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class StandingTask:
+    """A task that is asked again and again.
+
+    Attributes:
+        task: what is asked.
+        rate_hz: how often at most; 0 = on every frame that the engine can take.
+        priority: higher runs first.
+        deadline_s: from the image's stamp; 0 = none.
+        camera: name of the camera; empty = the node's first.
+    """
+
+    task: Task
+    rate_hz: float = 0.0
+    priority: int = 0
+    deadline_s: float = 0.0
+    camera: str = field(default="")
+
+    def __post_init__(self) -> None:
+        name = self.task.name
+        for what, value, most in (("rate", self.rate_hz, 1000.0), ("deadline", self.deadline_s, 3600.0)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+                raise TaskError(f"task '{name}': {what} is {value!r}; expected 0 to {most:g}")
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > 1000:
+            raise TaskError(f"task '{name}': priority is {self.priority!r}; expected an integer from -1000 to 1000")
+        if not isinstance(self.camera, str):
+            raise TaskError(f"task '{name}': camera is {self.camera!r}; expected the name of a camera")

@@ -1,0 +1,77 @@
+"""Count: how many of these are there?"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from exaone_ros.errors import TaskError
+from exaone_ros.tasks import wordings
+from exaone_ros.tasks.base import MAX_LABEL_CHARS, Task, checked_text
+from exaone_ros.tasks.evidence import Decoded
+
+MAX_COUNT = 99
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Attributes: label as asked ("" = all objects); count; probability 0..1 of it (NaN where unknown)."""
+
+    label: str
+    count: int
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count(Task):
+    """Count objects of one kind.
+
+    Attributes:
+        label: what to count, e.g. ``"red cube"`` or ``"mugs"``; empty = all objects.
+        wording: which of the wordings to use.
+    """
+
+    KIND: ClassVar[str] = "count"
+
+    label: str = ""
+    wording: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label != "":
+            label = checked_text(self.label, f"task '{self.name}': label", MAX_LABEL_CHARS)
+            object.__setattr__(self, "label", label)
+
+    def prompt(self) -> str:
+        choices = wordings.COUNT[self.language]
+        label = self.label or wordings.ALL_OBJECTS[self.language]
+        return wordings.fill(choices[self.wording % len(choices)], label=label)
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": {"count": {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}},
+            "required": ["count"],
+            "additionalProperties": False,
+        }
+
+    @property
+    def max_tokens(self) -> int:
+        return 32
+
+    def read(self, decoded: Decoded, width_px: int, height_px: int) -> Counted:
+        try:
+            count = json.loads(decoded.text)["count"]
+            if isinstance(count, bool) or not isinstance(count, int):
+                raise ValueError("count is no integer")
+        except (ValueError, KeyError, TypeError) as error:
+            raise TaskError(f"task '{self.name}': {decoded.text[:120]!r} is not a count: {error}") from error
+        probability = math.prod(token.probability for token in decoded.tokens) if decoded.tokens else math.nan
+        return Counted(self.label, count, probability)
+
+    @staticmethod
+    def answer(count: int) -> str:
+        """The JSON that a perfect model writes (for training)."""
+        return json.dumps({"count": count}, separators=(",", ":"))

@@ -1,0 +1,135 @@
+"""Decide: one of these options, how probable each is, and why."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from exaone_ros.errors import TaskError
+from exaone_ros.tasks import wordings
+from exaone_ros.tasks.base import MAX_TEXT_CHARS, Task, checked_labels, checked_text
+from exaone_ros.tasks.evidence import Decoded
+
+MAX_REASON_CHARS = 160
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A choice among options.
+
+    Attributes:
+        choice: one of the options.
+        options: as asked, in the same order.
+        probabilities: of each option, summing to 1 (see `option_probabilities`); empty where unknown.
+        reason: one short sentence by the model, empty where none was asked for.
+        reasoning: the text between the think tags, empty without thinking.
+    """
+
+    choice: str
+    options: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    reason: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decide(Task):
+    """Choose one option.
+
+    Attributes:
+        instruction: what to judge, e.g. ``"May the robot move forward?"``.
+        options: 2 to 64 distinct choices.
+        reason: ask for a short reason after the choice.
+        wording: which of the wordings to use.
+    """
+
+    KIND: ClassVar[str] = "decide"
+
+    instruction: str = ""
+    options: tuple[str, ...] = ()
+    reason: bool = True
+    wording: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        what = f"task '{self.name}'"
+        instruction = checked_text(self.instruction, f"{what}: instruction", MAX_TEXT_CHARS, newlines=True)
+        object.__setattr__(self, "instruction", instruction)
+        object.__setattr__(self, "options", checked_labels(self.options, f"{what}: options", least=2))
+
+    def prompt(self) -> str:
+        choices = wordings.DECIDE[self.language]
+        wording = choices[self.wording % len(choices)]
+        return wordings.fill(wording, instruction=self.instruction, options=", ".join(self.options))
+
+    def schema(self) -> dict[str, Any]:
+        properties: dict[str, Any] = {"choice": {"enum": list(self.options)}}
+        if self.reason:
+            properties["reason"] = {"type": "string", "maxLength": MAX_REASON_CHARS}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+
+    @property
+    def max_tokens(self) -> int:
+        return 256
+
+    def read(self, decoded: Decoded, width_px: int, height_px: int) -> Decided:
+        try:
+            answer = json.loads(decoded.text)
+            choice, reason = answer["choice"], answer.get("reason", "")
+            if choice not in self.options:
+                raise ValueError(f"{choice!r} is none of the options")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TaskError(f"task '{self.name}': {decoded.text[:120]!r} is not a decision: {error}") from error
+        probabilities = option_probabilities(decoded, self.options)
+        return Decided(choice, self.options, probabilities, reason, decoded.reasoning)
+
+    @staticmethod
+    def answer(choice: str, reason: str) -> str:
+        """The JSON that a perfect model writes (for training)."""
+        return json.dumps({"choice": choice, "reason": reason}, ensure_ascii=False, separators=(",", ":"))
+
+
+def option_probabilities(decoded: Decoded, options: tuple[str, ...]) -> tuple[float, ...]:
+    """Probability of each option, read from the tokens on the way to the chosen one.
+
+    At each token where the way to the chosen option could have turned off, the probability of every other allowed
+    token belongs to the options whose JSON text goes on with that token's bytes. Where several options share such a
+    branch that was not taken, their common probability is split evenly among them, as nothing finer is known.
+    The result sums to 1.
+
+    Returns:
+        One probability for each option; empty where `decoded` carries no tokens.
+    """
+    if not decoded.tokens:
+        return ()
+    answers = [json.dumps({"choice": option}, ensure_ascii=False, separators=(",", ":")).encode()[:-1] for option in options]
+    raw = decoded.text.encode()
+    mass = [0.0] * len(options)
+    reach = 1.0  # probability that decoding comes this far
+    for start, _, token in decoded.spans():
+        alive = [i for i, answer in enumerate(answers) if answer[:start] == raw[:start] and len(answer) > start]
+        if len(alive) <= 1:
+            break
+        for text, probability in token.alternatives:
+            if text == token.text:
+                continue
+            heirs = [i for i in alive if _goes_on(answers[i][start:], text)]
+            for i in heirs:
+                mass[i] += reach * probability / len(heirs)
+        reach *= token.probability
+    chosen = options.index(json.loads(decoded.text)["choice"])
+    mass[chosen] += reach
+    total = math.fsum(mass)
+    return tuple(m / total for m in mass)
+
+
+def _goes_on(rest: bytes, text: bytes) -> bool:
+    """True if `text` can stand next in an answer of which `rest` is still to come (it may reach past the option)."""
+    return rest.startswith(text) or text.startswith(rest)

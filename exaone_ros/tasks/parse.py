@@ -1,0 +1,71 @@
+"""Tasks from plain data (YAML files, messages) and back, with reasons for what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import yaml
+
+from exaone_ros.errors import TaskError
+from exaone_ros.tasks.ask import Ask
+from exaone_ros.tasks.base import StandingTask, Task, checked_text
+from exaone_ros.tasks.count import Count
+from exaone_ros.tasks.decide import Decide
+from exaone_ros.tasks.ground import Ground
+
+KINDS: dict[str, type[Task]] = {kind.KIND: kind for kind in (Ground, Count, Decide, Ask)}
+_SCHEDULE = {"rate": "rate_hz", "priority": "priority", "deadline": "deadline_s", "camera": "camera"}
+
+
+def task_from_dict(data: Mapping[str, Any]) -> StandingTask:
+    """Make a standing task from plain data: `kind`, the fields of that kind of task, and rate (Hz), priority,
+    deadline (s) and camera.
+
+    Raises:
+        TaskError: an unknown kind or key, or a value that the task refuses.
+    """
+    if not isinstance(data, Mapping):
+        raise TaskError(f"a task is {data!r}; expected a mapping with the keys name, kind, ...")
+    kind = data.get("kind")
+    if kind not in KINDS:
+        raise TaskError(f"task '{data.get('name', '?')}': kind is {kind!r}; expected one of {sorted(KINDS)}")
+    names = {field.name for field in fields(KINDS[kind])}
+    unknown = sorted(str(key) for key in data if key not in names and key not in _SCHEDULE and key != "kind")
+    if unknown:
+        known = sorted(names | set(_SCHEDULE))
+        raise TaskError(f"task '{data.get('name', '?')}': unknown key {unknown[0]!r}; a {kind} task takes {known}")
+    task = KINDS[kind](**{key: value for key, value in data.items() if key in names})
+    return StandingTask(task, **{_SCHEDULE[key]: value for key, value in data.items() if key in _SCHEDULE})
+
+
+def task_to_dict(standing: StandingTask) -> dict[str, Any]:
+    """The inverse of `task_from_dict`: plain data that YAML and JSON can hold."""
+    task = standing.task
+    out: dict[str, Any] = {"kind": task.KIND}
+    for field in fields(task):
+        value = getattr(task, field.name)
+        out[field.name] = list(value) if isinstance(value, tuple) else value
+    return out | {key: getattr(standing, name) for key, name in _SCHEDULE.items()}
+
+
+def standing_tasks_from_yaml(text: str) -> tuple[StandingTask, ...]:
+    """Read a task file: a mapping from task name to its data.
+
+    Raises:
+        TaskError: no YAML, not a mapping, or any task refused (the message names the task).
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise TaskError(f"the task file is not valid YAML: {error}") from error
+    if not isinstance(data, Mapping) or not data:
+        raise TaskError(f"the task file holds {type(data).__name__}; expected a mapping from task names to tasks")
+    tasks = []
+    for name, entry in data.items():
+        checked_text(name, "task name", 64)
+        if not isinstance(entry, Mapping):
+            raise TaskError(f"task '{name}' is {entry!r}; expected a mapping with the keys kind, ...")
+        tasks.append(task_from_dict({"name": name} | dict(entry)))
+    return tuple(tasks)
