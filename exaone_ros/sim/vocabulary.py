@@ -1,0 +1,45 @@
+"""The things of the tabletop world and their names: one source for simulator, training and evaluation."""
+
+from __future__ import annotations
+
+SHAPES = ("cube", "ball", "cylinder", "mug")
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
+PERSON, OBSTACLE = "person", "obstacle"
+"""What may stand in the way; not objects: "every object" and "all objects" mean SHAPES only."""
+
+RGB: dict[str, tuple[float, float, float]] = {
+    "red": (0.82, 0.12, 0.10),
+    "orange": (0.95, 0.47, 0.08),
+    "yellow": (0.93, 0.82, 0.12),
+    "green": (0.12, 0.58, 0.18),
+    "blue": (0.12, 0.28, 0.82),
+    "purple": (0.48, 0.16, 0.62),
+    "white": (0.92, 0.92, 0.90),
+    "black": (0.07, 0.07, 0.08),
+}
+"""Nominal sRGB colours, 0..1."""
+
+KOREAN = {
+    "cube": "큐브", "ball": "공", "cylinder": "원통", "mug": "머그",
+    "red": "빨간", "orange": "주황", "yellow": "노란", "green": "초록",
+    "blue": "파란", "purple": "보라", "white": "흰", "black": "검은",
+    "person": "사람", "obstacle": "장애물", "object": "물체",
+    "leftmost": "맨 왼쪽", "rightmost": "맨 오른쪽", "nearest": "가장 가까운", "largest": "가장 큰",
+}  # fmt: skip
+
+
+def name(shape: str | None, colour: str | None, language: str = "en", plural: bool = False) -> str:
+    """The name of a thing, e.g. ``red cube``, ``mugs``, ``blue objects``, ``빨간 큐브``.
+
+    Args:
+        shape: one of SHAPES, or None for any ("object").
+        colour: one of COLOURS, or None for any.
+        language: "en" or "ko".
+        plural: English plural; Korean has none.
+    """
+    noun = shape or "object"
+    if language == "ko":
+        words = ([KOREAN[colour]] if colour else []) + [KOREAN[noun]]
+    else:
+        words = ([colour] if colour else []) + [noun + "s" * plural]
+    return " ".join(words)
