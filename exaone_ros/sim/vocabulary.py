@@ -43,3 +43,17 @@ def name(shape: str | None, colour: str | None, language: str = "en", plural: bo
     else:
         words = ([colour] if colour else []) + [noun + "s" * plural]
     return " ".join(words)
+
+
+def parse(text: str) -> tuple[str | None, str | None] | None:
+    """The inverse of `name` for English: ``"red cubes"`` -> ("cube", "red"); "" or "all objects" -> (None, None).
+
+    Returns:
+        (shape, colour), None standing for any; or None where the text names nothing of this vocabulary.
+    """
+    words = [word for word in text.lower().split() if word not in ("all", "every", "the")]
+    colour = words.pop(0) if words and words[0] in COLOURS else None
+    noun = " ".join(words).removesuffix("s")
+    if noun in SHAPES:
+        return noun, colour
+    return (None, colour) if noun in ("object", "") and (noun or colour is None) else None

@@ -1,0 +1,65 @@
+"""Draw answers onto the image that they were read from."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.tasks import Detection
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_PALETTE = ((66, 133, 244), (52, 168, 83), (251, 188, 5), (234, 67, 53), (171, 71, 188), (0, 172, 193), (255, 112, 67))
+
+
+def colour_of(label: str) -> tuple[int, int, int]:
+    """A colour (RGB) that stays the same for a label over frames and runs."""
+    return _PALETTE[zlib.crc32(label.encode()) % len(_PALETTE)]
+
+
+def annotate(
+    image: NDArray[np.uint8],
+    detections: Sequence[Detection],
+    lines: Sequence[str] = (),
+    truth: Sequence[tuple[float, float, float, float]] = (),
+) -> NDArray[np.uint8]:
+    """Return a copy of the image with boxes, labels with scores, and lines of text below it.
+
+    Args:
+        image: uint8 RGB [H, W, 3].
+        detections: boxes in pixels of `image`.
+        lines: text for the panel under the image (counts, decision, age). Latin letters; others show as '?'.
+        truth: true boxes, drawn thin and white under the detections.
+
+    Returns:
+        uint8 RGB [H + panel, W, 3]; the panel's height depends on the number of lines only.
+    """
+    height, width = image.shape[:2]
+    scale = max(width / 1000, 0.42)
+    line_px = int(34 * scale)
+    canvas = np.full((height + line_px * len(lines) + (line_px // 3 if lines else 0), width, 3), 24, np.uint8)
+    canvas[:height] = image
+    for x1, y1, x2, y2 in truth:
+        cv2.rectangle(canvas, (round(x1), round(y1)), (round(x2) - 1, round(y2) - 1), (255, 255, 255), 1)
+    for detection in detections:
+        _box(canvas, detection, scale)
+    for i, line in enumerate(lines):
+        at = (int(8 * scale) + 2, height + line_px * (i + 1) - line_px // 4)
+        cv2.putText(canvas, line, at, _FONT, scale, (235, 235, 235), 1, cv2.LINE_AA)
+    return canvas
+
+
+def _box(canvas: NDArray[np.uint8], detection: Detection, scale: float) -> None:
+    x1, y1, x2, y2 = (round(v) for v in detection.box)
+    colour = colour_of(detection.label)
+    cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour, 2)
+    score = "" if np.isnan(detection.score) else f" {detection.score:.2f}"
+    text = detection.label + score
+    (text_width, text_height), base = cv2.getTextSize(text, _FONT, scale * 0.8, 1)
+    top = y1 - text_height - base if y1 - text_height - base >= 0 else y2
+    left = int(np.clip(x1, 0, max(canvas.shape[1] - text_width - 4, 0)))
+    cv2.rectangle(canvas, (left, top), (left + text_width + 4, top + text_height + base), colour, -1)
+    cv2.putText(canvas, text, (left + 2, top + text_height), _FONT, scale * 0.8, (0, 0, 0), 1, cv2.LINE_AA)
