@@ -37,10 +37,12 @@ class VisualTokens:
     Attributes:
         embeddings: float32 [n, hidden] in raster order; device backends may hold a handle of their own instead.
         grid: (height, width) in visual tokens, n = height * width.
+        preprocess_s: seconds that resizing and cutting into patches took, a part of the time of `Backend.encode`.
     """
 
     embeddings: NDArray[np.float32] | object
     grid: tuple[int, int]
+    preprocess_s: float = 0.0
 
     @property
     def count(self) -> int:
