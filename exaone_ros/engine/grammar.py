@@ -1,0 +1,113 @@
+"""Answers decoded under a JSON schema: which tokens may follow, and which have to.
+
+The grammar comes from `llguidance`: about 20 us per token for the bundled vocabulary, 0.4 ms for one of 153,600 tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.engine.token_table import TokenTable
+from exaone_ros.errors import EngineError, TaskError, require
+
+COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+"""No whitespace between JSON's parts: the shortest answer, and what the bundled checkpoint was trained to write."""
+
+
+class Grammars:
+    """Compiles schemas and keeps the most recently used.
+
+    Standing tasks ask the same schemas on every frame: compiling one takes 0.3 to 1 ms, copying a compiled one 10 us.
+
+    Args:
+        table: of the model's tokens.
+        capacity: compiled schemas kept.
+    """
+
+    def __init__(self, table: TokenTable, capacity: int = 64) -> None:
+        self._table = table
+        self._capacity = capacity
+        self._matcher_type: Any = require("llguidance", "cpu").LLMatcher
+        self._compiled: OrderedDict[str, Any] = OrderedDict()
+
+    def start(self, schema: Mapping[str, Any]) -> JsonAnswer:
+        """A fresh answer under this schema; keys come in the order of its `properties`, texts as they are in it.
+
+        Raises:
+            TaskError: the schema is not JSON, uses what the grammar does not know, or nothing satisfies it.
+        """
+        try:
+            text = json.dumps(schema, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise TaskError(f"the answer's schema is not JSON: {error}") from error
+        if text in self._compiled:
+            self._compiled.move_to_end(text)
+        else:
+            self._compiled[text] = self._compile(text)
+            if len(self._compiled) > self._capacity:
+                self._compiled.popitem(last=False)
+        return JsonAnswer(self._table, self._compiled[text].deep_copy())
+
+    def _compile(self, schema: str) -> Any:
+        try:
+            grammar = self._matcher_type.grammar_from_json_schema(schema, overrides=COMPACT)
+        except ValueError as error:
+            raise TaskError(f"the answer's schema {schema[:120]!r} is refused by the grammar: {error}") from error
+        matcher = self._matcher_type(self._table.handle, grammar, log_level=0)
+        if matcher.is_error():
+            reason = matcher.get_error().strip().splitlines()[0]
+            raise TaskError(f"the answer's schema {schema[:120]!r} is refused by the grammar: {reason}")
+        return matcher
+
+
+class JsonAnswer:
+    """One answer under a schema: a `Constraint`.
+
+    Raises (from every method):
+        EngineError: the grammar cannot go on; that is a defect or a limit of the grammar library, not of the model.
+    """
+
+    def __init__(self, table: TokenTable, matcher: Any) -> None:
+        self._table = table
+        self._matcher = matcher
+
+    @property
+    def complete(self) -> bool:
+        return bool(self._matcher.is_stopped())
+
+    def forced(self) -> list[int]:
+        tokens: list[int] = list(self._matcher.compute_ff_tokens())
+        if not tokens:
+            return []
+        tokens = tokens[: self._matcher.validate_tokens(tokens)]
+        if not tokens:
+            # The forced text is spelled like a special token and was encoded as that token, which stands for no text.
+            # Its first byte alone breaks the spelling; what follows is then encoded as text.
+            first = self._matcher.compute_ff_bytes()[0]
+            if first not in self._table.byte_tokens:
+                self._fail(f"needs a token for the byte {first:#04x}, which the tokenizer lacks")
+            tokens = [self._table.byte_tokens[first]]
+        if not self._matcher.consume_tokens(tokens):
+            self._fail(f"does not take the tokens {tokens} that it asked for itself")
+        return tokens
+
+    def allowed(self) -> NDArray[np.int64]:
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        ids = np.flatnonzero(np.unpackbits(bits, count=self._table.size, bitorder="little"))
+        if ids.size == 0 or self._matcher.is_error():
+            self._fail("allows no token")
+        return ids
+
+    def take(self, token: int) -> None:
+        if not self._matcher.consume_token(token):
+            self._fail(f"does not take token {token} ({self._table.token_bytes[token]!r})")
+
+    def _fail(self, what: str) -> None:
+        reason = (self._matcher.get_error() or self._matcher.stop_reason()).strip().splitlines()[0]
+        raise EngineError(f"the answer's grammar {what}: {reason}")
