@@ -1,0 +1,147 @@
+"""Choosing the next token from the logits, and saying how sure that choice was."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.errors import EngineError, TaskError
+
+EVIDENCE_TOKENS = 64
+"""Alternatives that are kept with a choice: all of them where the grammar allows no more than this."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen.
+
+    Attributes:
+        temperature: 0 = greedy, the other settings but the penalty are then without effect.
+        top_p: keep the most probable tokens that together reach this probability, 0..1.
+        top_k: keep this many of the most probable tokens; 0 = all.
+        presence_penalty: taken off the logit of every token that was chosen before in the same answer. Tokens that
+            the grammar forced do not count: nobody chose them.
+        seed: the same seed, question and frame give the same answer, alone or among other questions.
+
+    Raises:
+        TaskError: a value is out of range.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    presence_penalty: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, valid, expected in (
+            ("temperature", self.temperature, 0 <= self.temperature <= 10, "0 to 10"),
+            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
+            ("top_k", self.top_k, self.top_k >= 0, "0 or more"),
+            ("presence_penalty", self.presence_penalty, abs(self.presence_penalty) <= 10, "-10 to 10"),
+            ("seed", self.seed, self.seed >= 0, "0 or more"),
+        ):
+            if not valid:  # NaN is refused too: it compares false
+                raise TaskError(f"sampling: {name} is {value!r}; expected {expected}")
+
+
+GREEDY = Sampling()
+"""For boxes, counts and choices."""
+
+GENERAL = Sampling(temperature=1.0, top_p=0.95, presence_penalty=1.5)
+"""Recommended with EXAONE 4.5 in general (its model card; technical report, decoding settings)."""
+
+OCR_KOREAN = Sampling(temperature=0.6, top_p=0.95, top_k=20, presence_penalty=1.5)
+"""Recommended with EXAONE 4.5 for documents, OCR and Korean input (its model card)."""
+
+PRESETS = {"greedy": GREEDY, "general": GENERAL, "ocr_korean": OCR_KOREAN}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen token.
+
+    Attributes:
+        token: its id.
+        probability: of it among the allowed tokens, before temperature, cuts and penalty, 0..1.
+        alternatives: (id, probability) of the allowed tokens, most probable first, `token` included, at most
+            `EVIDENCE_TOKENS`; empty where one token was allowed.
+    """
+
+    token: int
+    probability: float
+    alternatives: tuple[tuple[int, float], ...] = field(default=())
+
+
+def choose(
+    logits: NDArray[np.float32],
+    allowed: NDArray[np.int64],
+    sampling: Sampling,
+    rng: np.random.Generator,
+    chosen_before: NDArray[np.int64],
+    *,
+    evidence: bool = True,
+) -> Choice:
+    """Choose one of the allowed tokens.
+
+    Args:
+        logits: float32 [vocab].
+        allowed: ids, ascending, not empty. Greedy ties go to the lowest id, as `argmax` over all logits would.
+        sampling: how to choose.
+        rng: advanced by one draw where the choice is sampled.
+        chosen_before: ids that the presence penalty applies to, ascending.
+        evidence: whether alternatives are wanted (in free text nobody reads them).
+
+    Raises:
+        EngineError: a logit is NaN or infinite, or none of the allowed ones is finite.
+    """
+    scores = logits[allowed].astype(np.float64)
+    best = scores.max()
+    if not math.isfinite(best):  # max() passes NaN on
+        raise EngineError(
+            f"the backend gave logits whose largest is {best} among {allowed.size} allowed tokens; expected finite "
+            "numbers: the weights or the numeric format of the backend are broken"
+        )
+    if allowed.size == 1:
+        return Choice(int(allowed[0]), 1.0)
+    probabilities = _softmax(scores)
+    if sampling.presence_penalty and chosen_before.size:
+        scores -= sampling.presence_penalty * np.isin(allowed, chosen_before, assume_unique=True)
+    at = int(scores.argmax()) if sampling.temperature == 0 else _draw(scores, sampling, rng)
+    alternatives = _most_probable(allowed, probabilities, at) if evidence else ()
+    return Choice(int(allowed[at]), float(probabilities[at]), alternatives)
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum()
+
+
+def _draw(scores: NDArray[np.float64], sampling: Sampling, rng: np.random.Generator) -> int:
+    """Index drawn after temperature, then top-k, then top-p: the order in which serving engines apply them."""
+    order = np.argsort(-scores, kind="stable")
+    if sampling.top_k:
+        order = order[: sampling.top_k]
+    probabilities = _softmax(scores[order] / sampling.temperature)
+    cumulative = probabilities.cumsum()
+    if sampling.top_p < 1:
+        kept = int(np.searchsorted(cumulative, sampling.top_p)) + 1  # the token that crosses the mark is kept
+        cumulative = cumulative[:kept]
+    at = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
+    return int(order[min(int(at), cumulative.size - 1)])
+
+
+def _most_probable(
+    allowed: NDArray[np.int64], probabilities: NDArray[np.float64], taken: int
+) -> tuple[tuple[int, float], ...]:
+    if allowed.size > EVIDENCE_TOKENS:
+        keep = np.argpartition(-probabilities, EVIDENCE_TOKENS - 1)[:EVIDENCE_TOKENS]
+    else:
+        keep = np.arange(allowed.size)
+    keep = keep[np.argsort(-probabilities[keep], kind="stable")]
+    if allowed.size > EVIDENCE_TOKENS and taken not in keep:
+        keep[-1] = taken  # sampled from below the first ones: it takes the place of the least of them
+    return tuple(zip(allowed[keep].tolist(), probabilities[keep].tolist(), strict=True))
