@@ -5,12 +5,15 @@ A Backend knows images, token ids, slots and logits. It knows no text, no gramma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from exaone_ros.errors import EngineError, ExaoneError
 
 
 @dataclass(frozen=True)
@@ -105,3 +108,15 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free memory; later calls raise EngineError. May be called twice."""
         ...
+
+
+@contextmanager
+def named_failures(backend: Backend, method: str) -> Iterator[None]:
+    """Whatever a runtime raises in the `with` block leaves it as an error of this package that names the backend."""
+    try:
+        yield
+    except ExaoneError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise EngineError(f"backend '{backend.name}' failed in {method}: {reason}") from error

@@ -1,0 +1,213 @@
+"""One question while it is being decoded. Knows token ids and constraints; no slots' contents, no images, no tasks."""
+
+from __future__ import annotations
+
+import enum
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.engine.constraint import Constraint, FreeText, Thinking
+from exaone_ros.engine.grammar import Grammars, JsonAnswer
+from exaone_ros.engine.sampling import GREEDY, Sampling, choose
+from exaone_ros.engine.token_table import TokenTable
+from exaone_ros.errors import EngineError, ExaoneError, PromptTooLong
+from exaone_ros.tasks.evidence import Decoded, TokenEvidence
+
+LEAST_ANSWER_TOKENS = 16
+"""Room that a question needs behind its prompt; with less, not even a count could be written."""
+
+RESERVED_FOR_ANSWER = 256
+"""Room that reasoning leaves to the answer where the context is short."""
+
+
+class Outcome(enum.Enum):
+    """How a question ended."""
+
+    DONE = "done"
+    """Answered in full."""
+    BUDGET = "budget"
+    """A token budget ended the reasoning or a free answer; what there is, is valid."""
+    CANCELLED = "cancelled"
+    """The caller did not want the answer any more."""
+    FAILED = "failed"
+    """No answer; the error says why."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A stored prompt head that sequences start from.
+
+    Attributes:
+        slot: where it lies.
+        length: tokens in it.
+    """
+
+    slot: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is decoded, and under which rules.
+
+    Attributes:
+        name: for messages.
+        tokens: int64 [n], the prompt behind the prefix, up to where the model has to go on.
+        schema: JSON schema of the answer; None = free text.
+        max_tokens: of the answer.
+        thinking_budget: tokens of reasoning at most; 0 = the prompt asks for none.
+        sampling: how tokens are chosen.
+    """
+
+    name: str
+    tokens: NDArray[np.int64]
+    schema: Mapping[str, Any] | None
+    max_tokens: int
+    thinking_budget: int = 0
+    sampling: Sampling = field(default=GREEDY)
+
+
+class Sequence:
+    """Decodes one question: hands out the tokens to run next and takes the logits that follow.
+
+    Args:
+        question: what is decoded.
+        prefix: what it starts from.
+        table, grammars: of the model.
+        context: tokens that fit into a slot.
+
+    Raises:
+        PromptTooLong: prefix, prompt and the least answer do not fit into the context.
+        TaskError: the question's schema is refused.
+    """
+
+    def __init__(self, question: Question, prefix: Prefix, table: TokenTable, grammars: Grammars, context: int) -> None:
+        prompt = prefix.length + question.tokens.size
+        least = min(question.max_tokens, LEAST_ANSWER_TOKENS)
+        if prompt + least > context:
+            raise PromptTooLong(
+                f"task '{question.name}': frame and system prompt take {prefix.length} tokens, the question "
+                f"{question.tokens.size}, its answer at least {least}: {prompt + least} of a context of {context}; "
+                "shorten the question or open the engine with a larger context"
+            )
+        self.question = question
+        self.prefix = prefix
+        self.outcome: Outcome | None = None
+        self.error: ExaoneError | None = None
+        self.tokens_sampled = 0
+        self.tokens_forced = 0
+        self._table = table
+        self._context = context
+        self._length = prefix.length
+        self._pending: list[int] = question.tokens.tolist()
+        self._evidence: list[TokenEvidence] = []
+        self._answer_tokens = 0
+        self._chosen: set[int] = set()
+        self._rng = np.random.default_rng([question.sampling.seed, zlib.crc32(question.name.encode())])
+        self._thinking: Thinking | None = None
+        self._constraints: list[Constraint] = []
+        if question.thinking_budget:
+            reserve = min(question.max_tokens, RESERVED_FOR_ANSWER)
+            budget = min(question.thinking_budget, max(1, context - prompt - reserve))
+            self._thinking = Thinking(table, budget)
+            self._constraints.append(self._thinking)
+        answer = FreeText(table) if question.schema is None else grammars.start(question.schema)
+        self._constraints.append(answer)
+        self._settle()
+
+    @property
+    def finished(self) -> bool:
+        """True once `outcome` is set; the sequence wants no more tokens run."""
+        return self.outcome is not None
+
+    @property
+    def length(self) -> int:
+        """Tokens that its slot holds: where `next_tokens` go."""
+        return self._length
+
+    @property
+    def next_tokens(self) -> NDArray[np.int64]:
+        """int64 [n], the tokens to run next: the prompt at first, then each chosen token with those it forces."""
+        return np.array(self._pending, np.int64)
+
+    def advance(self, logits: NDArray[np.float32]) -> None:
+        """Choose the token behind `next_tokens`, which have been run.
+
+        What fails here fails this sequence only: it is finished with the outcome FAILED.
+
+        Args:
+            logits: float32 [vocab] at the last of `next_tokens`.
+        """
+        self._length += len(self._pending)
+        self._pending = []
+        try:
+            self._choose(logits)
+            self._settle()
+        except ExaoneError as error:
+            self.fail(error)
+
+    def fail(self, error: ExaoneError) -> None:
+        """End without an answer."""
+        self.outcome, self.error = Outcome.FAILED, error
+
+    def cancel(self) -> None:
+        """End because nobody waits for the answer any more."""
+        self.outcome = Outcome.CANCELLED
+
+    def decoded(self) -> Decoded:
+        """The answer, for `Task.read`."""
+        text = b"".join(token.text for token in self._evidence).decode("utf-8", "replace")
+        reasoning = self._thinking.text if self._thinking else ""
+        return Decoded(text, tuple(self._evidence), reasoning)
+
+    def _choose(self, logits: NDArray[np.float32]) -> None:
+        constraint, sampling = self._constraints[0], self.question.sampling
+        before = np.array(sorted(self._chosen) if sampling.presence_penalty else [], np.int64)
+        structured = isinstance(constraint, JsonAnswer)
+        choice = choose(logits, constraint.allowed(), sampling, self._rng, before, evidence=structured)
+        constraint.take(choice.token)
+        self._chosen.add(choice.token)
+        self.tokens_sampled += 1
+        text = self._table.token_bytes
+        alternatives = tuple((text[token], probability) for token, probability in choice.alternatives)
+        self._append(choice.token, TokenEvidence(text[choice.token], choice.probability, alternatives))
+
+    def _settle(self) -> None:
+        """Take what is forced now, go on to the next constraint, end where nothing more may follow."""
+        while self._constraints:
+            constraint = self._constraints[0]
+            if constraint.complete:
+                del self._constraints[0]
+                continue
+            forced = constraint.forced()
+            for token in forced:
+                self._append(token, TokenEvidence(self._table.token_bytes[token]))
+            self.tokens_forced += len(forced)
+            if not forced and not constraint.complete:
+                break
+        if not self._constraints:
+            concluded = self._thinking is not None and self._thinking.concluded
+            self.outcome = Outcome.BUDGET if concluded else Outcome.DONE
+        elif self._answer_tokens >= self.question.max_tokens:
+            self._run_out(EngineError(f"the answer did not end within {self.question.max_tokens} tokens"))
+        elif (used := self._length + len(self._pending)) > self._context:
+            self._run_out(PromptTooLong(f"the answer did not end within the context: {used} of {self._context} tokens"))
+
+    def _append(self, token: int, evidence: TokenEvidence) -> None:
+        self._pending.append(token)
+        if len(self._constraints) == 1:  # the answer, not the reasoning before it
+            self._answer_tokens += 1
+            if token not in self._table.end_of_turn:
+                self._evidence.append(evidence)
+
+    def _run_out(self, error: ExaoneError) -> None:
+        """No more tokens may be spent: free text is cut, a half JSON document is no answer."""
+        if len(self._constraints) == 1 and isinstance(self._constraints[0], FreeText):
+            self.outcome = Outcome.BUDGET
+        else:
+            self.fail(type(error)(f"task '{self.question.name}': {error}"))
