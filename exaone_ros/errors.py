@@ -33,6 +33,10 @@ class EngineError(ExaoneError, RuntimeError):
     """The engine or its backend failed or was used after `close()`."""
 
 
+class SimulationError(ExaoneError, ValueError):
+    """What was asked of the simulator is not valid: a scene, an image size, a trajectory."""
+
+
 class MissingExtra(ExaoneError, ImportError):
     """An optional dependency is not installed."""
 
