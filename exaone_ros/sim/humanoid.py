@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PELVIS_HEIGHT_M = 0.885
+"""Above the floor when the legs are bent as in HOME_RAD."""
 TORSO_ABOVE_PELVIS_M = 0.09
 NECK_IN_TORSO_M = (0.02, 0.0, 0.38)
 HEAD_ABOVE_NECK_M = 0.08
@@ -77,24 +78,24 @@ def head_camera_pose(
     return position, (head @ optical_in_head).T
 
 
-def _leg(side: str, sign: int) -> str:
+def _leg(side: str, sign: int, solid: bool) -> str:
     return f"""
     <body name="{side}_thigh_link" pos="0 {0.095 * sign} -0.06">
       <joint name="{side}_hip_yaw" axis="0 0 1" range="-0.7 0.7" class="leg"/>
       <joint name="{side}_hip_roll" axis="1 0 0" range="-0.5 0.5" class="leg"/>
       <joint name="{side}_hip_pitch" axis="0 1 0" range="-1.6 0.8" class="leg"/>
       <geom class="joint" type="sphere" size="0.068" mass="0.8"/>
-      <geom class="shell" type="capsule" fromto="0 0 -0.05 0 0 -0.34" size="0.062" mass="4.2"/>
-      <body name="{side}_shin_link" pos="0 0 -0.38">
+      <geom class="shell" type="capsule" fromto="0 0 -0.05 0 0 -0.35" size="0.062" mass="4.2"/>
+      <body name="{side}_shin_link" pos="0 0 -0.389">
         <joint name="{side}_knee" axis="0 1 0" range="-0.05 2.2" class="leg"/>
         <geom class="joint" type="capsule" fromto="0 -0.035 0 0 0.035 0" size="0.053" mass="0.5"/>
-        <geom class="shell" type="capsule" fromto="0 0 -0.05 0 0 -0.31" size="0.048" mass="2.8"/>
-        <body name="{side}_foot_link" pos="0 0 -0.37">
+        <geom class="shell" type="capsule" fromto="0 0 -0.05 0 0 -0.32" size="0.048" mass="2.8"/>
+        <body name="{side}_foot_link" pos="0 0 -0.379">
           <joint name="{side}_ankle_pitch" axis="0 1 0" range="-0.9 0.7" class="leg"/>
           <joint name="{side}_ankle_roll" axis="1 0 0" range="-0.4 0.4" class="leg"/>
           <geom class="joint" type="sphere" size="0.043" mass="0.3"/>
           <geom name="{side}_sole" class="shell" type="box" pos="0.04 0 -0.055" size="0.12 0.05 0.02" mass="1.2"
-                contype="1" conaffinity="1"/>
+                contype="{int(solid)}" conaffinity="{int(solid)}"/>
         </body>
       </body>
     </body>"""
@@ -138,14 +139,14 @@ def humanoid_body(free: bool = False) -> str:
     """MJCF of the robot, to stand in a <worldbody>.
 
     Args:
-        free: give the pelvis a free joint named ``root``; otherwise it is pinned to the world.
+        free: give the pelvis a free joint named ``root``; otherwise it is pinned to the world, and the soles touch nothing.
     """
     camera = " ".join(map(str, CAMERA_IN_HEAD_M))
     return f"""
   <body name="pelvis" pos="0 0 {PELVIS_HEIGHT_M}">
     {'<freejoint name="root"/>' if free else ""}
     <geom class="shell" type="capsule" fromto="0 -0.075 0 0 0.075 0" size="0.085" mass="7"/>
-    {_leg("left", 1)}{_leg("right", -1)}
+    {_leg("left", 1, free)}{_leg("right", -1, free)}
     <body name="torso_link" pos="0 0 {TORSO_ABOVE_PELVIS_M}">
       <joint name="waist_yaw" axis="0 0 1" range="-1.2 1.2" class="leg"/>
       <joint name="waist_pitch" axis="0 1 0" range="-0.2 0.9" class="leg"/>
@@ -154,10 +155,10 @@ def humanoid_body(free: bool = False) -> str:
       <geom class="shell" type="capsule" fromto="0 -0.115 0.30 0 0.115 0.30" size="0.07" mass="3"/>
       <geom class="trim" type="box" size="0.004 0.06 0.03" pos="0.08 0 0.25" mass="0.01"/>
       {_arm("left", 1)}{_arm("right", -1)}
-      <body name="neck_link" pos="{" ".join(map(str, NECK_IN_TORSO_M))}">
+      <body name="neck_link" gravcomp="1" pos="{" ".join(map(str, NECK_IN_TORSO_M))}">
         <joint name="head_pan" axis="0 0 1" range="{PAN_RANGE_RAD[0]} {PAN_RANGE_RAD[1]}" class="wrist"/>
         <geom class="joint" type="capsule" fromto="0 0 -0.02 0 0 0.04" size="0.038" mass="0.4"/>
-        <body name="head_link" pos="0 0 {HEAD_ABOVE_NECK_M}">
+        <body name="head_link" gravcomp="1" pos="0 0 {HEAD_ABOVE_NECK_M}">
           <joint name="head_tilt" axis="0 1 0" range="{TILT_RANGE_RAD[0]} {TILT_RANGE_RAD[1]}" class="wrist"/>
           <geom class="shell" type="ellipsoid" size="0.085 0.078 0.105" pos="0 0 0.05" mass="1.8"/>
           <geom class="trim" type="ellipsoid" size="0.045 0.06 0.05" pos="0.045 0 0.06" mass="0.05"/>

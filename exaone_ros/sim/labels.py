@@ -35,13 +35,13 @@ def regions(labels: NDArray[np.int8], count: int) -> list[Region | None]:
     bit_of[:count] = 1 << np.arange(count)
     bits = bit_of[labels.view(np.uint8)]
     in_column, in_row = np.bitwise_or.reduce(bits, axis=0), np.bitwise_or.reduce(bits, axis=1)
-    pixels = np.bincount(labels.view(np.uint8).ravel(), minlength=256)
     found: list[Region | None] = []
     for label in range(count):
-        if not pixels[label]:
+        xs, ys = np.flatnonzero(in_column & (1 << label)), np.flatnonzero(in_row & (1 << label))
+        if not len(xs):
             found.append(None)
             continue
-        xs, ys = (np.flatnonzero(present & (1 << label)) for present in (in_column, in_row))
-        box = (float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1))
-        found.append(Region(box, int(pixels[label])))
+        x1, y1, x2, y2 = int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
+        pixels = int(np.count_nonzero(labels[y1:y2, x1:x2] == label))
+        found.append(Region((float(x1), float(y1), float(x2), float(y2)), pixels))
     return found

@@ -9,13 +9,15 @@ import math
 
 from exaone_ros.sim import humanoid
 from exaone_ros.sim.meshes import WALL_M, mug
-from exaone_ros.sim.scene import MUG_SIZES_M, TABLE_TOP_M, TABLE_X_M, TABLE_Y_M
+from exaone_ros.sim.scene import LARGEST_M, MUG_SIZES_M, TABLE_TOP_M, TABLE_X_M, TABLE_Y_M
 from exaone_ros.sim.textures import CARDBOARD, FLOORS, SIZE, TABLES
 
 POOL_SIZE = 10
 """Objects that a scene can hold."""
 HIDDEN_GROUP = 5
 """Geoms of this group are neither drawn nor collide."""
+OBSTACLE_BOUND_M = 0.14
+"""Half of the longest edge that an obstacle may have. MuJoCo bounds bodies when it compiles: sizes here are the largest."""
 OBJECT_MASS_KG = 0.12
 
 
@@ -52,13 +54,14 @@ def _pool_object(index: int) -> str:
         f'size="{radius - WALL_M} .0005" pos="0 0 {height / 2 - 0.018}"/>'
         for size, (radius, height) in enumerate(MUG_SIZES_M)
     )
+    cube, ball, (radius, height) = LARGEST_M["cube"][0], LARGEST_M["ball"][0], LARGEST_M["cylinder"]
     return f"""
     <body name="object_{index}" pos="0 {0.3 * index - 1.5} -1" gravcomp="1">
       <freejoint name="object_{index}"/>
       <inertial pos="0 0 0" mass="{OBJECT_MASS_KG}" diaginertia="1e-4 1e-4 1e-4"/>
-      <geom name="object_{index}_cube" class="pooled" type="box" size=".035 .035 .035"/>
-      <geom name="object_{index}_ball" class="pooled" type="sphere" size=".035" condim="6" friction="1 .01 .01"/>
-      <geom name="object_{index}_cylinder" class="pooled" type="cylinder" size=".033 .06"/>
+      <geom name="object_{index}_cube" class="pooled" type="box" size="{cube} {cube} {cube}"/>
+      <geom name="object_{index}_ball" class="pooled" type="sphere" size="{ball}" condim="6" friction="1 .01 .01"/>
+      <geom name="object_{index}_cylinder" class="pooled" type="cylinder" size="{radius} {height / 2}"/>
       {mugs}
     </body>"""
 
@@ -95,18 +98,19 @@ def _person() -> str:
 
 def _obstacles() -> str:
     """A carton and a crate of unit size; scenes scale their parts."""
-    tape = """
-      <geom name="carton_tape_top" class="obstacle" type="box" size=".1 .1 .1" rgba=".80 .72 .55 1"/>
-      <geom name="carton_tape_side" class="obstacle" type="box" size=".1 .1 .1" rgba=".80 .72 .55 1"/>
-      <geom name="carton_label" class="obstacle" type="box" size=".1 .1 .1" rgba=".93 .93 .91 1"/>"""
-    slats = "".join(f'<geom name="crate_slat_{i}" class="obstacle" type="box" size=".1 .1 .1"/>' for i in range(12))
+    b = OBSTACLE_BOUND_M
+    tape = f"""
+      <geom name="carton_tape_top" class="obstacle" type="box" size="{b} {b} {b}" rgba=".80 .72 .55 1"/>
+      <geom name="carton_tape_side" class="obstacle" type="box" size="{b} {b} {b}" rgba=".80 .72 .55 1"/>
+      <geom name="carton_label" class="obstacle" type="box" size="{b} {b} {b}" rgba=".93 .93 .91 1"/>"""
+    slats = "".join(f'<geom name="crate_slat_{i}" class="obstacle" type="box" size="{b} {b} {b}"/>' for i in range(12))
     return f"""
     <body name="carton" mocap="true" pos="0 0 -10">
-      <geom name="carton_box" class="obstacle" type="box" size=".1 .1 .1" material="{CARDBOARD}"/>{tape}
+      <geom name="carton_box" class="obstacle" type="box" size="{b} {b} {b}" material="{CARDBOARD}"/>{tape}
     </body>
     <body name="crate" mocap="true" pos="0 0 -10">
       {slats}
-      <geom name="crate_inside" class="obstacle" type="box" size=".1 .1 .1"/>
+      <geom name="crate_inside" class="obstacle" type="box" size="{b} {b} {b}"/>
     </body>"""
 
 
@@ -158,7 +162,9 @@ def world_mjcf(*, free: bool = False, shadow_px: int = 1024, samples: int = 4, m
   <default>
     <geom friction="1 .005 .0001" solref=".005 1"/>
     {humanoid.humanoid_defaults()}
-    <default class="pooled"><geom group="{HIDDEN_GROUP}" material="object" mass="0" contype="0" conaffinity="0"/></default>
+    <default class="pooled">
+      <geom group="{HIDDEN_GROUP}" material="object" mass="0" contype="0" conaffinity="0"/>
+    </default>
     <default class="person"><geom group="0" mass="0" contype="0" conaffinity="0"/></default>
     <default class="obstacle"><geom group="{HIDDEN_GROUP}" mass="0" contype="0" conaffinity="0"/></default>
     <default class="fixture"><geom contype="1" conaffinity="1"/></default>

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.errors import ExaoneError
+from exaone_ros.errors import SimulationError
 from exaone_ros.sim import textures
 from exaone_ros.sim.gl import require_mujoco
 from exaone_ros.sim.humanoid import CAMERA_NAME, HOME_RAD, PELVIS_HEIGHT_M
-from exaone_ros.sim.mjcf import HIDDEN_GROUP, POOL_SIZE, world_mjcf, yaw_quaternion
+from exaone_ros.sim.mjcf import HIDDEN_GROUP, OBSTACLE_BOUND_M, POOL_SIZE, world_mjcf, yaw_quaternion
 from exaone_ros.sim.scene import (
     CARTON,
     MUG_SIZES_M,
+    OBSTACLE_KINDS,
     TABLE_TOP_M,
     Light,
     Obstacle,
@@ -29,7 +30,7 @@ from exaone_ros.sim.scene import (
 PERSON_LABEL, OBSTACLE_LABEL = POOL_SIZE, POOL_SIZE + 1
 """Labels of geoms: 0..POOL_SIZE - 1 are the objects of the scene in their order, -1 is everything else."""
 
-_HAND_OUTSIDE_M = -10.0
+_OUT_OF_SIGHT_M = -10.0
 _BLACK_MUG_INSIDE: Rgb = (0.30, 0.30, 0.31)
 
 
@@ -60,6 +61,8 @@ class TabletopModel:
         self.geom_labels = np.full(self.model.ngeom, -1, np.int8)
         for label, geoms in enumerate([*self._object_geoms, self._person_geoms, self._obstacle_geoms]):
             self.geom_labels[geoms] = label
+        solid = [self._body[n] for n in (*(f"object_{k}" for k in range(POOL_SIZE)), *OBSTACLE_KINDS)]
+        self.model.body_contype[solid] = self.model.body_conaffinity[solid] = 1  # compiled from geoms that are hidden
         self._upload_textures()
         self._forbid_needless_shadows()
 
@@ -85,10 +88,12 @@ class TabletopModel:
         """Set the model and its state to `scene`, at rest; the robot is at home.
 
         Raises:
-            ExaoneError: the scene holds more objects than the pool, or a mug of a size that does not exist.
+            SimulationError: the scene holds more objects than the pool, or a mug of a size that does not exist.
         """
         if len(scene.objects) > POOL_SIZE:
-            raise ExaoneError(f"the scene has {len(scene.objects)} objects; the simulator holds at most {POOL_SIZE}")
+            raise SimulationError(
+                f"the scene has {len(scene.objects)} objects; the simulator holds at most {POOL_SIZE}"
+            )
         mj, model, data = self.mj, self.model, self.data
         mj.mj_resetData(model, data)
         for joint, value in HOME_RAD.items():
@@ -167,7 +172,9 @@ class TabletopModel:
         if thing.shape == "mug":
             size = (thing.radius_m, thing.height_m)
             if size not in MUG_SIZES_M:
-                raise ExaoneError(f"a mug of (radius, height) {size} m does not exist; expected one of {MUG_SIZES_M}")
+                raise SimulationError(
+                    f"a mug of (radius, height) {size} m does not exist; expected one of {MUG_SIZES_M}"
+                )
             name += f"_{MUG_SIZES_M.index(size)}"
             inside = self._geom[f"{name}_inside"]
             dark = _BLACK_MUG_INSIDE if thing.colour == "black" else tuple(0.22 * c for c in thing.rgb)
@@ -185,7 +192,7 @@ class TabletopModel:
         mocap = int(model.body_mocapid[self._body["person"]])
         if person is None:
             self._hide(self._person_geoms)
-            self.data.mocap_pos[mocap] = (0.0, 0.0, _HAND_OUTSIDE_M)
+            self.data.mocap_pos[mocap] = (0.0, 0.0, _OUT_OF_SIGHT_M)
             return
         self.data.mocap_pos[mocap] = (person.x_m, person.y_m, person.raise_m)
         self.data.mocap_quat[mocap] = yaw_quaternion(person.yaw_rad)
@@ -204,10 +211,17 @@ class TabletopModel:
     def _place_obstacle(self, obstacle: Obstacle | None) -> None:
         model = self.model
         self._hide(self._obstacle_geoms)
-        for kind in ("carton", "crate"):
-            self.data.mocap_pos[int(model.body_mocapid[self._body[kind]])] = (0.0, 0.0, _HAND_OUTSIDE_M)
+        for kind in OBSTACLE_KINDS:
+            self.data.mocap_pos[int(model.body_mocapid[self._body[kind]])] = (0.0, 0.0, _OUT_OF_SIGHT_M)
         if obstacle is None:
             return
+        if obstacle.kind not in OBSTACLE_KINDS or not all(
+            0.04 <= edge <= 2 * OBSTACLE_BOUND_M for edge in obstacle.size_m
+        ):
+            raise SimulationError(
+                f"obstacle is a {obstacle.kind!r} of {obstacle.size_m} m; expected one of {OBSTACLE_KINDS} with edges of "
+                f"0.04 to {2 * OBSTACLE_BOUND_M} m"
+            )
         mocap = int(model.body_mocapid[self._body[obstacle.kind]])
         x, y, z = (edge / 2 for edge in obstacle.size_m)
         self.data.mocap_pos[mocap] = (obstacle.x_m, obstacle.y_m, TABLE_TOP_M + z)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exaone_ros.errors import ExaoneError
+from exaone_ros.errors import SimulationError
 from exaone_ros.sim import textures
 from exaone_ros.sim.camera import View
 from exaone_ros.sim.scene import (
@@ -36,7 +36,7 @@ _OBJECTS_X_M = (0.40, 0.88)
 _OBJECTS_Y_M = (-0.45, 0.45)
 _GAP_M = 0.012
 _MAX_HIDDEN = 0.45
-"""Of two objects' boxes on the image, the nearer one may cover at most this share of the other's (a wish, not a rule)."""
+"""Two objects' boxes on the image share at most this part of the smaller one (a wish: a full table has no choice)."""
 _TRIES = 60
 
 _SHIRTS: tuple[Rgb, ...] = (
@@ -64,7 +64,7 @@ class SceneOptions:
         camera_jitter: scale of the jitter of pan, tilt and place of the camera; 0 = always straight.
 
     Raises:
-        ExaoneError: a value out of range, or no pair is left.
+        SimulationError: a value out of range, or no pair is left.
     """
 
     objects: tuple[int, int] = (0, MAX_OBJECTS)
@@ -79,21 +79,23 @@ class SceneOptions:
     def __post_init__(self) -> None:
         low, high = self.objects
         if not 0 <= low <= high <= MAX_OBJECTS:
-            raise ExaoneError(f"objects is {self.objects}; expected (fewest, most) within 0 to {MAX_OBJECTS}")
+            raise SimulationError(f"objects is {self.objects}; expected (fewest, most) within 0 to {MAX_OBJECTS}")
         for name in ("person_share", "obstacle_share", "ambient_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ExaoneError(f"{name} is {getattr(self, name)!r}; expected 0 to 1")
+                raise SimulationError(f"{name} is {getattr(self, name)!r}; expected 0 to 1")
         if not 20 <= self.fovy_deg[0] <= self.fovy_deg[1] <= 120:
-            raise ExaoneError(f"fovy_deg is {self.fovy_deg}; expected (lowest, highest) within 20 to 120 degrees")
+            raise SimulationError(f"fovy_deg is {self.fovy_deg}; expected (lowest, highest) within 20 to 120 degrees")
         if not 0 <= self.camera_jitter <= 2:
-            raise ExaoneError(f"camera_jitter is {self.camera_jitter}; expected 0 to 2")
+            raise SimulationError(f"camera_jitter is {self.camera_jitter}; expected 0 to 2")
         for colour, shape in self.exclude_pairs | (self.include_pairs or frozenset()):
             if colour not in COLOURS or shape not in SHAPES:
-                raise ExaoneError(
+                raise SimulationError(
                     f"the pair {(colour, shape)!r} is unknown; expected (colour of {COLOURS}, shape of {SHAPES})"
                 )
         if high and not self.pairs():
-            raise ExaoneError("include_pairs without exclude_pairs leaves no pair of colour and shape to choose from")
+            raise SimulationError(
+                "include_pairs without exclude_pairs leaves no pair of colour and shape to choose from"
+            )
 
     def pairs(self) -> tuple[Pair, ...]:
         """The pairs that may occur, in a fixed order."""

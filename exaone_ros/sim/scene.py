@@ -1,14 +1,17 @@
 """What stands where on the table, under which light, seen by which camera: a value, without MuJoCo.
 
-World frame: metres, origin between the robot's feet, x ahead, y to its left, z up. The table's near edge is at x = 0.30.
+World frame: metres, origin between the robot's feet, x ahead, y to its left, z up.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from exaone_ros.errors import SimulationError
 from exaone_ros.sim.camera import Intrinsics, View
 from exaone_ros.sim.humanoid import head_camera_pose
+from exaone_ros.sim.vocabulary import COLOURS, SHAPES
 
 TABLE_TOP_M = 0.80
 TABLE_X_M = (0.30, 0.98)
@@ -16,6 +19,14 @@ TABLE_Y_M = (-0.60, 0.60)
 
 MUG_SIZES_M: tuple[tuple[float, float], ...] = ((0.038, 0.090), (0.040, 0.095), (0.042, 0.100))
 """(radius, height) of the mugs there are: a mug is a mesh, it cannot be scaled freely."""
+
+LARGEST_M: dict[str, tuple[float, float]] = {
+    "cube": (0.040, 0.080),
+    "ball": (0.042, 0.084),
+    "cylinder": (0.038, 0.140),
+    "mug": (0.042, 0.100),
+}
+"""Largest (radius or half edge, height) of each shape that the simulator holds."""
 
 CARTON, CRATE = "carton", "crate"
 OBSTACLE_KINDS = (CARTON, CRATE)
@@ -46,6 +57,20 @@ class TableObject:
     radius_m: float
     height_m: float
     rgb: Rgb
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES or self.colour not in COLOURS:
+            raise SimulationError(
+                f"object is a {self.colour!r} {self.shape!r}; expected a colour of {COLOURS} and a shape of {SHAPES}"
+            )
+        if not all(map(math.isfinite, (self.x_m, self.y_m, self.yaw_rad, *self.rgb))):
+            raise SimulationError(f"place or colour of the {self.colour} {self.shape} is not finite: {self}")
+        radius, height = LARGEST_M[self.shape]
+        if not (0.01 <= self.radius_m <= radius and 0.02 <= self.height_m <= height):
+            raise SimulationError(
+                f"the {self.colour} {self.shape} has radius {self.radius_m} m and height {self.height_m} m; expected "
+                f"0.01 to {radius} m and 0.02 to {height} m"
+            )
 
     @property
     def centre_m(self) -> tuple[float, float, float]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.errors import ExaoneError
+from exaone_ros.errors import SimulationError
 from exaone_ros.sim.camera import Intrinsics, View
 from exaone_ros.sim.frame import LabelledFrame, SeenObject
 from exaone_ros.sim.gl import create_gl_context
@@ -33,18 +33,21 @@ class TabletopRenderer:
         width, height: of the images in pixels, 16 to 1920.
         shadows: draw shadows of the key light (may be changed later through the attribute).
         samples: per pixel, for antialiasing; 0 = none.
+        free: for snapshots of a world whose robot stands on its own feet.
 
     Raises:
         MissingExtra: MuJoCo or OpenGL is not installed.
-        ExaoneError: a size out of range.
+        SimulationError: a size out of range.
     """
 
-    def __init__(self, width: int = 640, height: int = 480, *, shadows: bool = True, samples: int = 4) -> None:
+    def __init__(
+        self, width: int = 640, height: int = 480, *, shadows: bool = True, samples: int = 4, free: bool = False
+    ) -> None:
         for name, value in (("width", width), ("height", height)):
             if not 16 <= value <= MAX_SIDE_PX:
-                raise ExaoneError(f"{name} of the rendered image is {value}; expected 16 to {MAX_SIDE_PX} pixels")
+                raise SimulationError(f"{name} of the rendered image is {value}; expected 16 to {MAX_SIDE_PX} pixels")
         self.width, self.height, self.shadows = width, height, shadows
-        self._tabletop = TabletopModel(samples=samples, max_side_px=max(width, height))
+        self._tabletop = TabletopModel(free=free, samples=samples, max_side_px=max(width, height))
         mj = self._mj = self._tabletop.mj
         self._gl: Any = create_gl_context(width, height)
         self._gl.make_current()
@@ -72,10 +75,10 @@ class TabletopRenderer:
             qpos: joint positions (TabletopModel.snapshot) that robot and objects have meanwhile taken.
 
         Raises:
-            ExaoneError: the scene does not fit the model, or the renderer is closed.
+            SimulationError: the scene does not fit the model, or the renderer is closed.
         """
         if self._gl is None:
-            raise ExaoneError("the renderer was used after close()")
+            raise SimulationError("the renderer was used after close()")
         if scene is not self._scene or qpos is None:
             self._tabletop.apply(scene)
             self._scene = scene

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from exaone_ros.errors import ExaoneError
+from exaone_ros.errors import SimulationError
 from exaone_ros.sim.sampling import SceneOptions, jittered_rgb, sample_scene
 from exaone_ros.sim.scene import TABLE_X_M, TABLE_Y_M
 from exaone_ros.sim.vocabulary import COLOURS, RGB, SHAPES
@@ -84,5 +84,5 @@ def test_jitter_keeps_the_colour_nearest_to_its_name(colour: str) -> None:
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object], word: str) -> None:
-    with pytest.raises(ExaoneError, match=word):
+    with pytest.raises(SimulationError, match=word):
         SceneOptions(**options)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from exaone_ros.errors import ExaoneError
+from exaone_ros.errors import SimulationError
 from exaone_ros.sim.sampling import SceneOptions, sample_scene
 from exaone_ros.sim.scene import Scene
 from exaone_ros.sim.tabletop import TabletopRenderer
@@ -137,10 +137,10 @@ def test_cubes_have_a_decent_size_at_vga() -> None:
 
 
 def test_misuse_is_refused() -> None:
-    with pytest.raises(ExaoneError, match="width .* 8"):
+    with pytest.raises(SimulationError, match="width .* 8"):
         TabletopRenderer(8, 480)
     closed = TabletopRenderer(64, 48)
     closed.close()
     closed.close()
-    with pytest.raises(ExaoneError, match="close"):
+    with pytest.raises(SimulationError, match="close"):
         closed.render(0)
