@@ -37,6 +37,14 @@ class SimulationError(ExaoneError, ValueError):
     """What was asked of the simulator is not valid: a scene, an image size, a trajectory."""
 
 
+class ActionError(ExaoneError, ValueError):
+    """An action spec, an observation or a chunk of actions is not valid, or a head cannot do what was asked."""
+
+
+class DatasetError(ExaoneError):
+    """A dataset of recorded episodes is missing, damaged, or not of the shape that was asked for."""
+
+
 class MissingExtra(ExaoneError, ImportError):
     """An optional dependency is not installed."""
 
