@@ -1,0 +1,71 @@
+"""The seam between a robot and a policy: the ActionHead protocol, and what scripted heads share."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.action.spec import ActionChunk, ActionSpec, Observation
+from exaone_ros.errors import ActionError
+
+
+class ActionHead(Protocol):
+    """Makes chunks of actions. One thread at a time calls it; it may take as long as it takes.
+
+    Attributes:
+        name: of the head, in topics and logs. Heads that only stand in for a policy have ``stub`` in their name.
+        spec: the action space it works for.
+    """
+
+    name: str
+    spec: ActionSpec
+
+    def reset(self, observation: Observation) -> None:
+        """Forget the last goal; `observation` is the first one of the new goal.
+
+        Raises:
+            ActionError: the goal cannot be worked on, e.g. there is no target to reach for.
+        """
+        ...
+
+    def predict(self, observation: Observation, prefix: NDArray[np.float32], delay_steps: int) -> ActionChunk:
+        """The next H actions, the first of them due at `observation.stamp_ns`.
+
+        Args:
+            observation: checked against the spec by the caller.
+            prefix: float32 [P, A], what is going to be carried out at stamp + i * dt if no new chunk arrives; empty
+                before the first chunk.
+            delay_steps: how many actions will have passed before the chunk can be used. These are as good as done:
+                a head does well to continue smoothly from ``prefix[delay_steps]`` (real-time chunking).
+
+        Raises:
+            ActionError: no chunk can be made; the goal ends and the robot holds its position.
+        """
+        ...
+
+
+def committed(
+    spec: ActionSpec, observation: Observation, prefix: NDArray[np.float32], delay_steps: int
+) -> NDArray[np.float64]:
+    """What the robot will be told to do up to the moment when a new chunk can take over.
+
+    Returns:
+        float64 [delay_steps + 1, A]; the last row is where the new chunk starts. Positions are kept inside the limits,
+        as a measured position may stand a little outside.
+    """
+    plan: NDArray[np.float64] = np.asarray(prefix, np.float64)
+    if len(plan) == 0:
+        plan = spec.positions_from_state(observation.state)[None]
+    if plan.ndim != 2 or plan.shape[1] != len(spec.joints):
+        raise ActionError(f"prefix has shape {list(plan.shape)}; expected [P, {len(spec.joints)}]")
+    wanted = delay_steps + 1
+    if len(plan) < wanted:
+        plan = np.concatenate([plan, np.repeat(plan[-1:], wanted - len(plan), axis=0)])
+    return np.clip(plan[:wanted], spec.lower, spec.upper).astype(np.float64)
+
+
+def steps_ahead(spec: ActionSpec, past: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds after the last row of `past` (from `committed`) of the actions that a chunk still has room for."""
+    return np.arange(1, spec.horizon - len(past) + 1, dtype=np.float64) * spec.dt_s

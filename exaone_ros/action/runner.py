@@ -1,0 +1,348 @@
+"""Carries out one goal at a time: the head thinks in its own thread, `tick` says what to publish now.
+
+Two clocks: `now_ns` is the clock of observations and chunks (simulated where the robot is), `steady_ns` never stands
+still and is what silence is measured by.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.action.gate import Gate, Stop, Verdict
+from exaone_ros.action.heads.base import ActionHead
+from exaone_ros.action.queue import ChunkQueue
+from exaone_ros.action.spec import NS, ActionChunk, Observation
+from exaone_ros.action.watchdog import Watchdog
+from exaone_ros.errors import ActionError
+
+HEARTBEAT, STATE = "heartbeat", "state"
+_LATE_REASONS = {HEARTBEAT: Stop.HEARTBEAT_LOST, STATE: Stop.STATE_LOST}
+
+
+@dataclass(frozen=True)
+class RunnerLimits:
+    """How long, in seconds, something may last.
+
+    Attributes:
+        heartbeat_timeout_s: silence of the heartbeat.
+        state_timeout_s: silence of the joint states.
+        head_timeout_s: one prediction.
+        starve_s: the plan at its end without a new chunk.
+        settle_s: given to the robot to settle after the last action.
+        hold_repeat_s: for which a hold is repeated after a stop.
+    """
+
+    heartbeat_timeout_s: float = 0.5
+    state_timeout_s: float = 0.25
+    head_timeout_s: float = 2.0
+    starve_s: float = 0.5
+    settle_s: float = 0.4
+    hold_repeat_s: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Command:
+    """What to publish now. Attributes: position float64 [A]; hold: it is a hold after a stop."""
+
+    position: NDArray[np.float64]
+    hold: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a goal ended. Attributes: reason; message; chunks: how many were carried out; duration_s."""
+
+    reason: Stop
+    message: str
+    chunks: int
+    duration_s: float
+
+
+class PolicyRunner:
+    """Thread-safe; `start`, `observe`, `heartbeat`, `cancel`, `estop` and `tick` may be called from any thread.
+
+    Args:
+        head: makes the chunks; called only from the runner's own thread.
+        gate, queue: of the same spec as the head.
+        clock_ns: reads the clock of observations.
+        limits: timeouts.
+        steady_ns: reads a clock that never stands still.
+        on_chunk: called with each chunk that was taken over, from the head's thread.
+        log_error: called with the traceback of a head that failed.
+    """
+
+    def __init__(
+        self,
+        head: ActionHead,
+        gate: Gate,
+        queue: ChunkQueue,
+        clock_ns: Callable[[], int],
+        limits: RunnerLimits | None = None,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+        on_chunk: Callable[[ActionChunk], None] = lambda chunk: None,
+        log_error: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        if head.spec.hash != gate.spec.hash:
+            raise ActionError(f"head '{head.name}' is for spec {head.spec.hash}; the gate's is {gate.spec.hash}")
+        self.head, self.gate, self.spec = head, gate, gate.spec
+        self._queue = queue
+        self._clock_ns, self._steady_ns = clock_ns, steady_ns
+        self._limits = limits or RunnerLimits()
+        self._on_chunk, self._log_error = on_chunk, log_error
+        self._watchdog = Watchdog(
+            {HEARTBEAT: self._limits.heartbeat_timeout_s, STATE: self._limits.state_timeout_s}, self._steady_ns()
+        )
+        self._changed = threading.Condition()
+        self._observation: Observation | None = None
+        self._goal = 0  # counts goals: a chunk that was begun for an earlier goal is thrown away
+        self._active = False
+        self._fresh_goal = False
+        self._used_stamp_ns: int | None = None
+        self._task, self._deadline_ns, self._started_ns = "", 0, 0
+        self._outcome: Outcome | None = None
+        self._chunks = 0
+        self._thinking_since_ns: int | None = None
+        self._think_ns: deque[int] = deque([self.spec.dt_ns], maxlen=10)
+        self._idle_since_ns: int | None = None
+        self._hold_until_ns = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._think, name="action_head", daemon=True)
+        self._thread.start()
+
+    # What comes in
+
+    def observe(self, observation: Observation) -> None:
+        """Take the newest observation; older ones are dropped.
+
+        Raises:
+            ActionError: it does not fit the spec.
+        """
+        observation.check(self.spec)
+        with self._changed:
+            self._observation = observation
+            self._watchdog.feed(STATE, self._steady_ns())
+            self._changed.notify_all()
+
+    def heartbeat(self) -> None:
+        """Somebody who is responsible is there."""
+        with self._changed:
+            self._watchdog.feed(HEARTBEAT, self._steady_ns())
+
+    def estop(self, pressed: bool) -> None:
+        """The emergency stop; pressing ends the goal at once and latches."""
+        with self._changed:
+            if pressed and self._active:
+                self._finish(Stop.ESTOP, "the emergency stop was pressed")
+            self.gate.estop(pressed)
+
+    def reset_estop(self) -> Verdict | None:
+        """Unlatch the emergency stop; None where it worked."""
+        with self._changed:
+            return self.gate.reset_estop()
+
+    def start(self, task: str, deadline_s: float = 0.0) -> Verdict | None:
+        """Begin a goal.
+
+        Args:
+            task: the instruction.
+            deadline_s: after which it is stopped; 0 = none.
+
+        Returns:
+            None where it began, else why not.
+        """
+        with self._changed:
+            if self._closed:
+                return Verdict(Stop.INACTIVE, "the action head is shut down")
+            if self._active:
+                return Verdict(Stop.BUSY, f"the goal '{self._task}' is being carried out; cancel it first")
+            if self._thinking_since_ns is not None:
+                return Verdict(Stop.BUSY, f"head '{self.head.name}' is still thinking about the last goal")
+            steady = self._steady_ns()
+            for late in self._watchdog.late(steady):
+                return Verdict(_LATE_REASONS[late.source], str(late))
+            if not self._watchdog.fed(HEARTBEAT):
+                return Verdict(Stop.HEARTBEAT_LOST, "no heartbeat came yet: somebody responsible has to send it")
+            if self._observation is None or not self._watchdog.fed(STATE):
+                return Verdict(Stop.STATE_LOST, "no joint states came yet")
+            refused = self.gate.open(self.spec.positions_from_state(self._observation.state), self._clock_ns())
+            if refused is not None:
+                return refused
+            self._queue.clear()
+            self._goal += 1
+            self._active = self._fresh_goal = True
+            self._used_stamp_ns = None
+            self._task, self._started_ns = task, steady
+            self._deadline_ns = steady + round(deadline_s * NS) if deadline_s > 0 else 0
+            self._outcome, self._chunks, self._idle_since_ns = None, 0, None
+            self._changed.notify_all()
+            return None
+
+    def cancel(self, reason: Stop = Stop.CANCELLED, message: str = "cancelled") -> None:
+        """End the goal, if there is one, and hold."""
+        with self._changed:
+            if self._active:
+                self._finish(reason, message)
+
+    # What goes out
+
+    @property
+    def active(self) -> bool:
+        """True while a goal is carried out."""
+        with self._changed:
+            return self._active
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the last goal ended; None while one is carried out."""
+        with self._changed:
+            return self._outcome
+
+    def wait(self, timeout_s: float | None = None) -> Outcome | None:
+        """Wait for the end of the goal; None where it did not end in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._active, timeout_s)
+            return self._outcome
+
+    def progress(self) -> tuple[int, float]:
+        """(chunks carried out, seconds of plan that are left)."""
+        with self._changed:
+            return self._chunks, self._queue.left_s(self._clock_ns())
+
+    def tick(self) -> Command | None:
+        """What to publish now; None for nothing. Call it once in each action period."""
+        with self._changed:
+            now, steady = self._clock_ns(), self._steady_ns()
+            if self._active:
+                self._supervise(now, steady)
+            if self._active:
+                wanted = self._queue.at(now + self.spec.dt_ns)
+                if wanted is None:  # the first chunk is still being made
+                    return None
+                command = self.gate.command(wanted, now)
+                if not isinstance(command, Verdict):
+                    return Command(command, hold=False)
+                self._finish(command.reason, command.message)
+            if self.gate.last is not None and (self.gate.estop_latched or steady < self._hold_until_ns):
+                return Command(self.gate.last, hold=True)
+            return None
+
+    def _supervise(self, now: int, steady: int) -> None:
+        """End the goal where something is wrong, or where it is done."""
+        assert self._observation is not None
+        limits = self._limits
+        for late in self._watchdog.late(steady):
+            return self._finish(_LATE_REASONS[late.source], str(late))
+        if self._deadline_ns and steady > self._deadline_ns:
+            return self._finish(Stop.DEADLINE, "the goal's deadline has passed")
+        thinking_s = (steady - self._thinking_since_ns) / NS if self._thinking_since_ns is not None else 0.0
+        if thinking_s > limits.head_timeout_s:
+            message = f"head '{self.head.name}' has been thinking for {thinking_s:.3f} s; allowed are"
+            return self._finish(Stop.HEAD_LATE, f"{message} {limits.head_timeout_s:g} s")
+        lagging = self.gate.check_lag(self.spec.positions_from_state(self._observation.state))
+        if lagging is not None:
+            return self._finish(lagging.reason, lagging.message)
+        if self._queue.plan is None or self._queue.left_s(now) > 0:
+            self._idle_since_ns = None
+            return None
+        if self._idle_since_ns is None:
+            self._idle_since_ns = steady
+        idle_s = (steady - self._idle_since_ns) / NS
+        if self._queue.plan.done and idle_s >= limits.settle_s:
+            return self._finish(Stop.DONE, "")
+        if not self._queue.plan.done and idle_s > limits.starve_s:
+            return self._finish(Stop.STARVED, f"no new chunk came for {idle_s:.3f} s after the plan's end")
+        return None
+
+    def _finish(self, reason: Stop, message: str) -> None:
+        """End the goal and hold; the caller holds the lock."""
+        steady = self._steady_ns()
+        measured = self.spec.positions_from_state(self._observation.state) if self._observation else None
+        self.gate.close(measured, at_measured=reason is Stop.TRACKING)
+        self._queue.clear()
+        self._active = False
+        self._hold_until_ns = steady + round(self._limits.hold_repeat_s * NS)
+        self._outcome = Outcome(reason, message, self._chunks, (steady - self._started_ns) / NS)
+        self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the goal, forget what was commanded, and end the thread; may be called twice."""
+        with self._changed:
+            if self._active:
+                self._finish(Stop.INACTIVE, "the action head was shut down")
+            self.gate.forget()
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout=self._limits.head_timeout_s)
+
+    # The head's thread
+
+    def _wants_chunk(self) -> bool:
+        if not self._active or self._observation is None:
+            return False
+        if self._used_stamp_ns == self._observation.stamp_ns:
+            return False  # nothing new was seen: thinking again would only spin
+        plan = self._queue.plan
+        if plan is None:
+            return True
+        left_steps = self._queue.left_s(self._clock_ns()) * self.spec.fps
+        return not plan.done and left_steps <= self.spec.horizon - self.spec.execute + self._delay_steps(0)
+
+    def _delay_steps(self, age_ns: int) -> int:
+        """Actions that will have passed when the next chunk is ready, by the slowest of the last ones."""
+        return math.ceil((age_ns + max(self._think_ns)) / self.spec.dt_ns)
+
+    def _think(self) -> None:
+        while True:
+            with self._changed:
+                # The time-out is for the passing of time, which notifies nobody.
+                while not self._closed and not self._wants_chunk():
+                    self._changed.wait(self.spec.dt_s / 2 if self._active else None)
+                if self._closed:
+                    return
+                assert self._observation is not None
+                goal, fresh, self._fresh_goal = self._goal, self._fresh_goal, False
+                observation = replace(self._observation, task=self._task)
+                self._used_stamp_ns = observation.stamp_ns
+                prefix = self._queue.prefix(observation.stamp_ns)
+                delay = self._delay_steps(max(0, self._clock_ns() - observation.stamp_ns))
+                self._thinking_since_ns = begun_ns = self._steady_ns()
+            chunk: ActionChunk | None = None
+            failure = Verdict(Stop.HEAD_FAILED, "")
+            try:
+                if fresh:
+                    self.head.reset(observation)
+                chunk = self.head.predict(observation, prefix, min(delay, self.spec.horizon - 1))
+            except ActionError as error:
+                failure = Verdict(Stop.HEAD_FAILED, str(error))
+            except Exception as error:  # a head is somebody else's code: whatever it raises ends the goal, not the node
+                failure = Verdict(Stop.HEAD_FAILED, f"head '{self.head.name}' failed: {type(error).__name__}: {error}")
+                self._log_error(traceback.format_exc())
+            self._deliver(goal, chunk, failure, begun_ns)
+
+    def _deliver(self, goal: int, chunk: ActionChunk | None, failure: Verdict, begun_ns: int) -> None:
+        """Take a chunk over, or end the goal that it was made for."""
+        with self._changed:
+            self._thinking_since_ns = None
+            self._changed.notify_all()
+            if not self._active or goal != self._goal:
+                return
+            now = self._clock_ns()
+            verdict = failure if chunk is None else self.gate.check(chunk, now)
+            if verdict is not None or chunk is None:
+                verdict = verdict or failure
+                self._finish(verdict.reason, verdict.message)
+                return
+            self._think_ns.append(self._steady_ns() - begun_ns)
+            assert self.gate.last is not None
+            self._queue.push(chunk, now, self.gate.last)
+            self._chunks += 1
+        self._on_chunk(chunk)

@@ -1,0 +1,350 @@
+"""One goal from start to end: what starts it, what ends it and with which name, what is published meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from action.fakes import START, CallableHead, Robot
+from numpy.typing import NDArray
+
+from exaone_ros.action.gate import Gate, Stop
+from exaone_ros.action.heads.scripted import HoldHead, ReplayHead, SineHead
+from exaone_ros.action.queue import ChunkQueue
+from exaone_ros.action.runner import PolicyRunner, RunnerLimits
+from exaone_ros.action.spec import ActionChunk, ActionSpec, Observation
+from exaone_ros.errors import ActionError
+
+SPEC = ActionSpec.make_example()
+
+
+@pytest.fixture
+def made() -> Iterator[list[Robot]]:
+    """Robots to shut down after the test."""
+    robots: list[Robot] = []
+    yield robots
+    for robot in robots:
+        robot.runner.close()
+
+
+def ready(made: list[Robot], head: Any, **arguments: Any) -> Robot:
+    """A robot whose goal has begun."""
+    robot = Robot(head, **arguments)
+    made.append(robot)
+    robot.feed()
+    assert robot.runner.start("pick the red cube") is None
+    return robot
+
+
+def ended(robot: Robot) -> Stop:
+    outcome = robot.runner.outcome
+    assert outcome is not None
+    assert not robot.runner.active
+    assert not robot.runner.gate.is_open
+    return outcome.reason
+
+
+def test_without_a_goal_nothing_is_published(made: list[Robot]) -> None:
+    robot = Robot(HoldHead(SPEC))
+    made.append(robot)
+    robot.steps(20)
+    assert robot.published == []
+    assert robot.chunks == []
+
+
+def test_needs_heartbeat_and_state_to_start(made: list[Robot]) -> None:
+    robot = Robot(HoldHead(SPEC))
+    made.append(robot)
+    refused = robot.runner.start("go")
+    assert refused is not None
+    assert refused.reason is Stop.HEARTBEAT_LOST
+    robot.runner.heartbeat()
+    refused = robot.runner.start("go")
+    assert refused is not None
+    assert refused.reason is Stop.STATE_LOST
+    robot.feed()
+    assert robot.runner.start("go") is None
+    again = robot.runner.start("go")
+    assert again is not None
+    assert again.reason is Stop.BUSY
+
+
+def test_hold_head_holds_the_measured_position(made: list[Robot]) -> None:
+    robot = ready(made, HoldHead(SPEC))
+    robot.await_chunk()
+    robot.steps(60)
+    assert len(robot.published) == 60
+    assert all(c.position == pytest.approx(START, abs=1e-6) and not c.hold for c in robot.published)
+    assert len(robot.chunks) >= 4  # a new chunk every `execute` steps
+    assert robot.chunks[-1].head == "hold_stub"
+
+
+def test_replay_repeats_the_recording_and_is_done(made: list[Robot]) -> None:
+    recorded = np.stack([np.linspace(0.3, 0.6, 40), np.linspace(-0.4, -0.7, 40), np.full(40, 0.02)], axis=1)
+    robot = ready(made, ReplayHead(SPEC, recorded, SPEC.fps))
+    robot.run()
+    assert ended(robot) is Stop.DONE
+    published = np.array([c.position for c in robot.published if not c.hold])
+    starts = np.flatnonzero(np.linalg.norm(published - recorded[0], axis=1) < 2e-3)
+    assert len(starts) > 0
+    played = published[starts[-1] : starts[-1] + 40]
+    assert np.abs(played - recorded).max() < 0.012  # within one step of the recording
+    assert published[-1] == pytest.approx(recorded[-1], abs=1e-5)
+
+
+def test_sine_swings_one_joint_and_returns(made: list[Robot]) -> None:
+    robot = ready(made, SineHead(SPEC, "shoulder", amplitude=0.2, frequency_hz=0.5, duration_s=4.0))
+    robot.run()
+    assert ended(robot) is Stop.DONE
+    published = np.array([c.position for c in robot.published])
+    assert published[:, 0].max() == pytest.approx(0.3, abs=0.01)
+    assert published[:, 0].min() == pytest.approx(-0.1, abs=0.01)
+    assert published[-1] == pytest.approx(START, abs=0.02)
+    assert np.ptp(published[:, 1:], axis=0).max() < 1e-6
+
+
+def test_sine_shrinks_to_the_limits(made: list[Robot]) -> None:
+    robot = ready(made, SineHead(SPEC, "finger", amplitude=5.0, frequency_hz=1.0, duration_s=2.0))
+    robot.run()
+    assert ended(robot) is Stop.DONE
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda a: a * np.nan, Stop.NON_FINITE),
+        (lambda a: a + 10, Stop.OUT_OF_LIMITS),
+        (lambda a: a + np.array([0.3, 0, 0]), Stop.JUMP),
+        (lambda a: a[:-1], Stop.WRONG_SHAPE),
+        (lambda a: a + np.linspace(0, 1.4, len(a))[:, None] * [1, 0, 0], Stop.TOO_FAST),
+    ],
+)
+def test_a_bad_chunk_ends_the_goal_and_holds(made: list[Robot], spoil: Any, reason: Stop) -> None:
+    bad = threading.Event()
+
+    def predict(observation: Observation, prefix: NDArray[np.float32], delay_steps: int) -> ActionChunk:
+        good = HoldHead(SPEC).predict(observation, prefix, delay_steps)
+        if not bad.is_set():
+            return good
+        return ActionChunk.make(SPEC, observation, spoil(good.actions.astype(float)), observation.stamp_ns, "bad")
+
+    robot = ready(made, CallableHead(SPEC, predict))
+    robot.await_chunk()
+    robot.steps(3)
+    bad.set()
+    robot.run()
+    assert ended(robot) is reason
+    hold = robot.step()
+    assert hold is not None
+    assert hold.hold
+    assert hold.position == pytest.approx(START, abs=1e-6)
+
+
+def test_a_head_that_raises_ends_the_goal_with_its_words(made: list[Robot]) -> None:
+    def refuse(*_: Any) -> ActionChunk:
+        raise ActionError("there is no target to reach for")
+
+    def crash(*_: Any) -> ActionChunk:
+        raise ZeroDivisionError("oops")
+
+    robot = ready(made, CallableHead(SPEC, refuse))
+    outcome = robot.runner.wait(20)
+    assert outcome is not None
+    assert (outcome.reason, outcome.message) == (Stop.HEAD_FAILED, "there is no target to reach for")
+    assert robot.errors == []
+    robot = ready(made, CallableHead(SPEC, crash))
+    outcome = robot.runner.wait(20)
+    assert outcome is not None
+    assert outcome.message == "head 'test_head' failed: ZeroDivisionError: oops"
+    assert "Traceback" in robot.errors[0]
+
+
+def test_a_head_that_hangs_ends_the_goal_and_blocks_the_next(made: list[Robot]) -> None:
+    thinking, release = threading.Event(), threading.Event()
+
+    def hang(observation: Observation, prefix: NDArray[np.float32], delay_steps: int) -> ActionChunk:
+        thinking.set()
+        release.wait(20)
+        return HoldHead(SPEC).predict(observation, prefix, delay_steps)
+
+    robot = ready(made, CallableHead(SPEC, hang))
+    assert thinking.wait(20)
+    robot.steps(70, wait=False)  # 2.3 s
+    assert ended(robot) is Stop.HEAD_LATE
+    refused = robot.runner.start("again")
+    assert refused is not None
+    assert refused.reason is Stop.BUSY
+    release.set()
+    robot.wait_for_head()
+    with robot.runner._changed:
+        assert robot.runner._changed.wait_for(lambda: robot.runner._thinking_since_ns is None, 20)
+    assert robot.chunks == []  # what the head made for the old goal is thrown away
+    assert robot.runner.start("again") is None
+
+
+def test_silence_of_heartbeat_or_state_ends_the_goal(made: list[Robot]) -> None:
+    robot = ready(made, HoldHead(SPEC))
+    robot.await_chunk()
+    robot.steps(5)
+    robot.heart_beats = False
+    robot.steps(15)
+    assert robot.runner.active  # 0.5 s exactly are allowed
+    robot.steps(1)
+    assert ended(robot) is Stop.HEARTBEAT_LOST
+    assert robot.published[-1].hold
+
+    robot = ready(made, HoldHead(SPEC))
+    robot.await_chunk()
+    robot.sends_state = False
+    robot.steps(8)
+    assert ended(robot) is Stop.STATE_LOST
+
+
+def test_estop_holds_on_the_next_tick_until_reset(made: list[Robot]) -> None:
+    robot = ready(made, SineHead(SPEC, "shoulder", 0.3, 0.5))
+    robot.await_chunk()
+    robot.steps(5)
+    robot.runner.estop(True)
+    last = robot.published[-1].position
+    command = robot.step()
+    assert command is not None
+    assert command.hold
+    assert command.position.tolist() == last.tolist()
+    assert ended(robot) is Stop.ESTOP
+    robot.steps(100)
+    assert robot.published[-1].hold  # as long as it is latched
+    refused = robot.runner.start("go")
+    assert refused is not None
+    assert refused.reason is Stop.ESTOP
+    robot.runner.estop(False)
+    assert robot.runner.reset_estop() is None
+    count = len(robot.published)
+    robot.steps(3)
+    assert len(robot.published) == count
+
+
+def test_estop_before_any_goal_moves_nothing(made: list[Robot]) -> None:
+    robot = Robot(HoldHead(SPEC))
+    made.append(robot)
+    robot.runner.estop(True)
+    robot.steps(5)
+    assert robot.published == []
+
+
+def test_cancel_and_deadline(made: list[Robot]) -> None:
+    robot = ready(made, HoldHead(SPEC))
+    robot.await_chunk()
+    robot.steps(2)
+    robot.runner.cancel()
+    assert ended(robot) is Stop.CANCELLED
+    robot.wait_for_head()
+    robot.feed()
+    assert robot.runner.start("go", deadline_s=0.5) is None
+    robot.run()
+    assert ended(robot) is Stop.DEADLINE
+
+
+def test_a_robot_that_does_not_follow_is_not_pushed_on(made: list[Robot]) -> None:
+    recorded = np.stack([np.linspace(0.1, 1.4, 80), np.full(80, -0.5), np.full(80, 0.01)], axis=1)
+    robot = ready(made, ReplayHead(SPEC, recorded, SPEC.fps), follows=False)
+    robot.run()
+    assert ended(robot) is Stop.TRACKING
+    hold = robot.step()
+    assert hold is not None
+    assert hold.position == pytest.approx(START, abs=1e-6)  # where it is, not where it was told to go
+
+
+def test_a_slow_head_starves_the_plan(made: list[Robot]) -> None:
+    second, release = threading.Event(), threading.Event()
+    calls = []
+
+    def predict(observation: Observation, prefix: NDArray[np.float32], delay_steps: int) -> ActionChunk:
+        calls.append(delay_steps)
+        if len(calls) > 1:
+            second.set()
+            release.wait(20)
+        return HoldHead(SPEC).predict(observation, prefix, delay_steps)
+
+    robot = ready(made, CallableHead(SPEC, predict))
+    robot.await_chunk()
+    robot.steps(10, wait=False)
+    assert second.wait(20)
+    robot.steps(30, wait=False)
+    assert ended(robot) is Stop.STARVED
+    release.set()
+
+
+def test_prefix_and_delay_tell_the_head_what_is_under_way(made: list[Robot]) -> None:
+    seen: list[tuple[NDArray[np.float32], int, int]] = []
+    sine = SineHead(SPEC, "shoulder", 0.3, 0.5)
+
+    def predict(observation: Observation, prefix: NDArray[np.float32], delay_steps: int) -> ActionChunk:
+        seen.append((prefix, delay_steps, observation.stamp_ns))
+        return sine.predict(observation, prefix, delay_steps)
+
+    robot = ready(made, CallableHead(SPEC, predict))
+    robot.await_chunk()
+    stamps = []
+    for _ in range(30):
+        robot.steps(1)
+        stamps.append(robot.clock.now_ns)
+    assert seen[0][0].shape == (0, 3)
+    assert len(seen) > 2
+    published_at = dict(zip(stamps, robot.published, strict=True))
+    for prefix, delay, stamp in seen[1:]:
+        assert 1 <= delay <= 2
+        assert len(prefix) >= SPEC.horizon - SPEC.execute - delay
+        # What was published one period before is due at the stamp.
+        due = published_at.get(stamp - SPEC.dt_ns)
+        assert due is None or prefix[0] == pytest.approx(due.position, abs=1e-3)
+
+
+def test_whatever_a_head_returns_is_inside_the_limits(made: list[Robot]) -> None:
+    random = np.random.default_rng(3)
+
+    def predict(observation: Observation, prefix: NDArray[np.float32], delay_steps: int) -> ActionChunk:
+        start = SPEC.positions_from_state(observation.state)
+        steps = random.normal(0, random.choice([0.2, 0.3, 3.0]), (SPEC.horizon, 3)) * SPEC.max_velocity / 30
+        actions = start + np.cumsum(steps, axis=0)
+        if random.random() < 0.8:
+            actions = np.clip(actions, SPEC.lower, SPEC.upper)
+        return ActionChunk.make(SPEC, observation, actions, observation.stamp_ns, "fuzz")
+
+    robot = Robot(CallableHead(SPEC, predict))
+    made.append(robot)
+    last = robot.position
+    for _ in range(60):
+        robot.feed()
+        assert robot.runner.start("go") is None
+        for _ in range(30):
+            robot.wait_for_head()
+            elapsed = float(random.choice([0.5, 1.0, 1.0, 1.1, 3.0]))
+            command = robot.step(elapsed)
+            if command is not None:
+                assert (command.position >= SPEC.lower).all()
+                assert (command.position <= SPEC.upper).all()
+                assert (np.abs(command.position - last) <= SPEC.max_velocity / 30 + 1e-6).all()
+                last = command.position
+            if not robot.runner.active:
+                break
+        robot.runner.cancel()
+        robot.wait_for_head()
+    assert len(robot.chunks) > 60
+
+
+def test_head_and_gate_must_be_of_one_spec() -> None:
+    other = ActionSpec("other", 30.0, 16, 8, SPEC.joints)
+    with pytest.raises(ActionError, match="head 'hold_stub' is for spec"):
+        PolicyRunner(HoldHead(other), Gate(SPEC), ChunkQueue(SPEC), lambda: 0)
+
+
+def test_close_ends_the_goal(made: list[Robot]) -> None:
+    robot = ready(made, HoldHead(SPEC), limits=RunnerLimits(head_timeout_s=5.0))
+    robot.runner.close()
+    assert ended(robot) is Stop.INACTIVE
+    refused = robot.runner.start("go")
+    assert refused is not None
+    assert refused.reason is Stop.INACTIVE
