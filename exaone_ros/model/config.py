@@ -1,0 +1,372 @@
+"""The hyper-parameters of an EXAONE 4.5 checkpoint, read from its `config.json`.
+
+Knows the quirks of released configurations: 65 `layer_types` for 64 layers (the last one belongs to the MTP layer),
+`exaone4_5_text` for `exaone4`, `rope_scaling` beside `rope_theta` for `rope_parameters`, a `sliding_window_pattern`
+for `layer_types`. A missing key has the default of `transformers`' Exaone4_5Config.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.errors import CheckpointError
+
+SLIDING = "sliding_attention"
+FULL = "full_attention"
+TEXT_MODEL_TYPES = ("exaone4", "exaone4_5_text")
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Hyper-parameters of the vision encoder; `window_px` is the side of an attention window in pixels."""
+
+    depth: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    channels: int
+    patch: int
+    merge: int
+    temporal_patch: int
+    window_px: int
+    out_hidden: int
+    full_attention_blocks: tuple[int, ...]
+    rope_theta: float
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden // self.heads
+
+    @property
+    def window_tokens(self) -> int:
+        """Side of an attention window in visual tokens."""
+        return self.window_px // self.patch // self.merge
+
+    @property
+    def window_patches(self) -> int:
+        """Patches in a complete attention window."""
+        return (self.window_tokens * self.merge) ** 2
+
+    @property
+    def token_px(self) -> int:
+        """Side of one visual token in pixels; image sides are multiples of it."""
+        return self.patch * self.merge
+
+
+@dataclass(frozen=True)
+class RopeConfig:
+    """Rotary embedding of the text model; `factor` 1.0 means no scaling (rope type "default")."""
+
+    theta: float
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_context: int = 8192
+
+    def inverse_frequencies(self, head_dim: int) -> NDArray[np.float32]:
+        """Angular frequency of each pair of dimensions, float32 [head_dim / 2], in radians per position.
+
+        Llama 3 scaling: wavelengths beyond `original_context / low_freq_factor` are stretched by `factor`, those
+        under `original_context / high_freq_factor` are kept, between them it is interpolated.
+        """
+        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+        plain = (1.0 / np.power(np.float32(self.theta), exponents)).astype(np.float32)
+        if self.factor == 1.0:
+            return plain
+        turns = np.float32(self.original_context) * plain / np.float32(2 * math.pi)
+        smooth = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+        keep = np.clip(smooth, 0.0, 1.0).astype(np.float32)
+        return ((1 - keep) * plain / np.float32(self.factor) + keep * plain).astype(np.float32)
+
+    def tables(self, head_dim: int, positions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Cosines and sines for positions 0..positions-1, float32 [positions, head_dim / 2] each."""
+        angles = np.outer(np.arange(positions, dtype=np.float32), self.inverse_frequencies(head_dim))
+        return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Hyper-parameters of the decoder. `sliding_window` None: all layers are global and all have RoPE."""
+
+    vocab: int
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rms_eps: float
+    sliding_window: int | None
+    layer_types: tuple[str, ...]
+    rope: RopeConfig
+    max_context: int
+    tied_embeddings: bool
+
+    def is_sliding(self, layer: int) -> bool:
+        return self.layer_types[layer] == SLIDING
+
+    def has_rope(self, layer: int) -> bool:
+        """Sliding layers have RoPE, global layers of a hybrid model have none (NoPE)."""
+        return self.sliding_window is None or self.is_sliding(layer)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """An EXAONE 4.5 model: vision encoder, decoder, and the token ids that join them."""
+
+    vision: VisionConfig
+    text: TextConfig
+    image_token: int
+    eos_tokens: tuple[int, ...]
+
+    @classmethod
+    def read(cls, directory: str | Path) -> ModelConfig:
+        """Read `config.json` (and the end tokens of `generation_config.json`) of a checkpoint directory.
+
+        Raises:
+            CheckpointError: a file is missing or no JSON, it describes another architecture, or a value is wrong.
+        """
+        directory = Path(directory)
+        raw = read_json(directory / "config.json")
+        generation_file = directory / "generation_config.json"
+        generation = read_json(generation_file) if generation_file.is_file() else {}
+        return cls.parse(raw, generation, str(directory / "config.json"))
+
+    @classmethod
+    def parse(cls, raw: dict[str, Any], generation: dict[str, Any] | None = None, where: str = "config") -> ModelConfig:
+        """Read a configuration from the content of `config.json`; `where` is named in errors.
+
+        Raises:
+            CheckpointError: it describes another architecture, or a value is wrong.
+        """
+        model_type = raw.get("model_type")
+        if model_type != "exaone4_5":
+            raise CheckpointError(
+                f"{where}: model_type is {model_type!r}; expected 'exaone4_5': this is no EXAONE 4.5 checkpoint"
+            )
+        top = _Section(raw, where)
+        vision = _vision(_Section(top.section("vision_config"), f"{where}: vision_config"))
+        text_section = _Section(top.section("text_config"), f"{where}: text_config")
+        tied = raw.get("tie_word_embeddings", text_section.raw.get("tie_word_embeddings", False))
+        text = _text(text_section, tied=bool(tied))
+        if vision.out_hidden != text.hidden:
+            raise CheckpointError(
+                f"{where}: vision_config.out_hidden_size is {vision.out_hidden} but text_config.hidden_size is "
+                f"{text.hidden}; visual tokens must be as wide as the decoder"
+            )
+        eos = (generation or {}).get("eos_token_id") or raw.get("eos_token_id") or text_section.raw.get("eos_token_id", 2)
+        eos_tokens = tuple(eos) if isinstance(eos, list) else (eos,)
+        for name, token in [("image_token_id", top.integer("image_token_id", 67))] + [
+            ("eos_token_id", token) for token in eos_tokens
+        ]:
+            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < text.vocab:
+                raise CheckpointError(f"{where}: {name} is {token!r}; expected a token id from 0 to {text.vocab - 1}")
+        return cls(vision, text, top.integer("image_token_id", 67), eos_tokens)
+
+
+class _Section:
+    """One object of the configuration, whose values are checked as they are read."""
+
+    def __init__(self, raw: dict[str, Any], where: str) -> None:
+        self.raw = raw
+        self.where = where
+
+    def section(self, key: str) -> dict[str, Any]:
+        value = self.raw.get(key)
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{self.where}: '{key}' is {value!r}; expected an object")
+        return value
+
+    def integer(self, key: str, default: int, least: int = 0) -> int:
+        value = self.raw.get(key)
+        if value is None:
+            value = default
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise CheckpointError(f"{self.where}: {key} is {value!r}; expected an integer of at least {least}")
+        return value
+
+    def square(self, key: str, default: int) -> int:
+        """An integer, or a list that names the same integer for each axis."""
+        value = self.raw.get(key)
+        if isinstance(value, list) and value and all(v == value[0] for v in value):
+            return _Section({key: value[0]}, self.where).integer(key, default, 1)
+        return self.integer(key, default, 1)
+
+    def number(self, key: str, default: float | None) -> float:
+        value = self.raw.get(key)
+        if value is None:
+            value = default
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
+            raise CheckpointError(f"{self.where}: {key} is {value!r}; expected a positive number")
+        return float(value)
+
+    def must_be(self, key: str, expected: Any) -> None:
+        value = self.raw.get(key, expected)
+        if value != expected:
+            raise CheckpointError(f"{self.where}: {key} is {value!r}; EXAONE 4.5 has {expected!r} and nothing else is built")
+
+
+def _vision(section: _Section) -> VisionConfig:
+    section.must_be("model_type", "exaone4_5_vision")
+    section.must_be("hidden_act", "silu")
+    rope = section.raw.get("rope_parameters") or section.raw.get("rope_scaling") or {}
+    rope_type = rope.get("rope_type", rope.get("type", "axial"))
+    if rope_type not in ("axial", "default"):
+        raise CheckpointError(f"{section.where}: rope type is {rope_type!r}; expected 'axial'")
+    depth = section.integer("depth", 32, 1)
+    full = section.raw.get("fullatt_block_indexes", [7, 15, 23, 31])
+    if not isinstance(full, list) or any(isinstance(b, bool) or not isinstance(b, int) or b < 0 for b in full):
+        raise CheckpointError(f"{section.where}: fullatt_block_indexes is {full!r}; expected a list of block numbers")
+    config = VisionConfig(
+        depth=depth,
+        hidden=section.integer("hidden_size", 3584, 1),
+        intermediate=section.integer("intermediate_size", 3420, 1),
+        heads=section.integer("num_heads", 16, 1),
+        kv_heads=section.integer("num_key_value_heads", 8, 1),
+        channels=section.integer("in_channels", 3, 1),
+        patch=section.square("patch_size", 14),
+        merge=section.integer("spatial_merge_size", 2, 1),
+        temporal_patch=section.square("temporal_patch_size", 2),
+        window_px=section.integer("window_size", 112, 1),
+        out_hidden=section.integer("out_hidden_size", 3584, 1),
+        full_attention_blocks=tuple(sorted({b for b in full if b < depth})),
+        rope_theta=_Section(rope, f"{section.where}: rope_parameters").number(
+            "rope_theta", section.number("rope_theta", 10_000.0)
+        ),
+    )
+    if config.channels != 3:
+        raise CheckpointError(f"{section.where}: in_channels is {config.channels}; expected 3 (RGB)")
+    _check_heads(section.where, config.hidden, config.heads, config.kv_heads, "num_heads")
+    if config.head_dim % 4:
+        raise CheckpointError(f"{section.where}: a head has {config.head_dim} dimensions; 2-D RoPE needs a multiple of 4")
+    if config.window_px % config.token_px:
+        raise CheckpointError(
+            f"{section.where}: window_size is {config.window_px}; expected a multiple of {config.token_px} px (one token)"
+        )
+    return config
+
+
+def _text(section: _Section, *, tied: bool) -> TextConfig:
+    model_type = section.raw.get("model_type", "exaone4")
+    if model_type not in TEXT_MODEL_TYPES:
+        raise CheckpointError(f"{section.where}: model_type is {model_type!r}; expected one of {TEXT_MODEL_TYPES}")
+    section.must_be("hidden_act", "silu")
+    hidden, heads = section.integer("hidden_size", 4096, 1), section.integer("num_attention_heads", 32, 1)
+    kv_heads = section.integer("num_key_value_heads", 32, 1)
+    layers = section.integer("num_hidden_layers", 32, 1)
+    if section.raw.get("head_dim") is None:
+        _check_heads(section.where, hidden, heads, kv_heads, "num_attention_heads")
+    elif heads % kv_heads:
+        raise CheckpointError(f"{section.where}: {heads} query heads cannot share {kv_heads} kv heads evenly")
+    head_dim = section.integer("head_dim", hidden // heads, 2)
+    if head_dim % 2:
+        raise CheckpointError(f"{section.where}: head_dim is {head_dim}; RoPE needs an even number")
+    window = section.raw.get("sliding_window", 4096)
+    max_context = section.integer("max_position_embeddings", 2048, 1)
+    return TextConfig(
+        vocab=section.integer("vocab_size", 102400, 1),
+        hidden=hidden,
+        intermediate=section.integer("intermediate_size", 16384, 1),
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        rms_eps=section.number("rms_norm_eps", 1e-5),
+        sliding_window=None if window is None else section.integer("sliding_window", 4096, 1),
+        layer_types=_layer_types(section, layers, window),
+        rope=_rope(section, max_context),
+        max_context=max_context,
+        tied_embeddings=tied,
+    )
+
+
+def _layer_types(section: _Section, layers: int, window: int | None) -> tuple[str, ...]:
+    types = section.raw.get("layer_types")
+    if types is None:
+        return _pattern_types(section, layers, window)
+    if not isinstance(types, list) or any(t not in (SLIDING, FULL) for t in types):
+        raise CheckpointError(f"{section.where}: layer_types is {types!r}; expected a list of {SLIDING!r} and {FULL!r}")
+    # Released configurations name the MTP layer as one more entry.
+    if len(types) not in (layers, layers + 1):
+        raise CheckpointError(
+            f"{section.where}: layer_types has {len(types)} entries for {layers} layers; expected {layers} or, "
+            f"with the MTP layer, {layers + 1}"
+        )
+    if window is None and SLIDING in types:
+        raise CheckpointError(f"{section.where}: layer_types names {SLIDING!r} but sliding_window is null")
+    return tuple(types[:layers])
+
+
+def _pattern_types(section: _Section, layers: int, window: int | None) -> tuple[str, ...]:
+    """Layer types from `sliding_window_pattern`: "LLLG", or 4 for the same."""
+    pattern = section.raw.get("sliding_window_pattern", 4)
+    if window is None or pattern is None or pattern == 0:
+        return (FULL,) * layers
+    if isinstance(pattern, str) and pattern and set(pattern) <= {"L", "G"}:
+        # The last layer is global whatever the pattern says, as transformers' configuration documents it.
+        types = [SLIDING if pattern[i % len(pattern)] == "L" else FULL for i in range(layers)]
+        return (*types[:-1], FULL)
+    if isinstance(pattern, int) and not isinstance(pattern, bool) and pattern > 0:
+        return tuple(SLIDING if (i + 1) % pattern else FULL for i in range(layers))
+    raise CheckpointError(
+        f"{section.where}: sliding_window_pattern is {pattern!r}; expected a text of L and G such as 'LLLG', or a number"
+    )
+
+
+def _rope(section: _Section, max_context: int) -> RopeConfig:
+    raw = section.raw.get("rope_scaling") or section.raw.get("rope_parameters") or {}
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{section.where}: rope_parameters is {raw!r}; expected an object")
+    rope = _Section(raw, f"{section.where}: rope_parameters")
+    theta = rope.number("rope_theta", section.number("rope_theta", 10_000.0))
+    kind = raw.get("rope_type", raw.get("type", "default"))
+    if raw.get("partial_rotary_factor", section.raw.get("partial_rotary_factor", 1.0)) not in (None, 1.0):
+        raise CheckpointError(f"{rope.where}: partial_rotary_factor must be 1.0; EXAONE 4.5 rotates whole heads")
+    if kind == "default":
+        return RopeConfig(theta)
+    if kind != "llama3":
+        raise CheckpointError(f"{rope.where}: rope_type is {kind!r}; expected 'llama3' or 'default'")
+    config = RopeConfig(
+        theta,
+        factor=rope.number("factor", None),
+        low_freq_factor=rope.number("low_freq_factor", None),
+        high_freq_factor=rope.number("high_freq_factor", None),
+        original_context=rope.integer("original_max_position_embeddings", max_context, 1),
+    )
+    if config.high_freq_factor <= config.low_freq_factor:
+        raise CheckpointError(
+            f"{rope.where}: high_freq_factor {config.high_freq_factor} must exceed low_freq_factor {config.low_freq_factor}"
+        )
+    return config
+
+
+def _check_heads(where: str, hidden: int, heads: int, kv_heads: int, key: str) -> None:
+    if hidden % heads:
+        raise CheckpointError(f"{where}: hidden_size {hidden} is no multiple of {key} {heads}")
+    if heads % kv_heads:
+        raise CheckpointError(f"{where}: {heads} query heads cannot share {kv_heads} kv heads evenly")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file of a checkpoint.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, no JSON, or not an object.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; expected a checkpoint directory with this file in it") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}; fetch the file again") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path} holds a {type(raw).__name__}; expected a JSON object")
+    return raw

@@ -1,0 +1,125 @@
+"""One safetensors file: its header checked, its tensors as views of the mapped file. No pickle, no other format.
+
+The format: 8 bytes of little-endian header length, a JSON header, then the data of all tensors without gaps.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.errors import CheckpointError
+
+MAX_HEADER_BYTES = 100 * 1024 * 1024  # the limit of the safetensors library itself
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+OTHER_DTYPES = ("F64", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL", "F8_E4M3", "F8_E5M2")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as it lies in a file.
+
+    Attributes:
+        file: the safetensors file.
+        name: its name in that file.
+        dtype: "F32", "F16" or "BF16" for weights that can be read; other tensors are listed with their own.
+        shape: its dimensions.
+        offset: of its first byte in the file.
+        length: in bytes.
+    """
+
+    file: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+    def read(self) -> NDArray[np.float32]:
+        """The values as float32; a read-only view of the mapped file where they are stored as such.
+
+        Raises:
+            CheckpointError: the file cannot be read, or the tensor is of a type that holds no weights.
+        """
+        if self.dtype not in ITEM_BYTES:
+            raise CheckpointError(
+                f"{self.file}: tensor '{self.name}' is of type {self.dtype}; expected one of {tuple(ITEM_BYTES)}"
+            )
+        raw_type = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[self.dtype]
+        try:
+            raw = np.memmap(self.file, dtype=raw_type, mode="r", offset=self.offset, shape=self.shape or (1,))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.file}: tensor '{self.name}' cannot be read: {error}") from error
+        values = np.asarray(raw).reshape(self.shape)
+        if self.dtype == "BF16":  # the upper half of a float32
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        return values.astype(np.float32, copy=False)
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """List the tensors of a safetensors file by name.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, too long, or not of this format.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            header_bytes = int.from_bytes(prefix, "little")
+            if len(prefix) < 8 or not 2 <= header_bytes <= min(size - 8, MAX_HEADER_BYTES):
+                raise CheckpointError(
+                    f"{path} is no safetensors file or is truncated: it has {size} bytes and says that its header has "
+                    f"{header_bytes}; fetch it again (a Git LFS pointer must be pulled first)"
+                )
+            raw = json.loads(file.read(header_bytes))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; the checkpoint needs this file") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}; fetch it again") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path}: the header is a {type(raw).__name__}; expected an object: fetch the file again")
+    data_start = 8 + header_bytes
+    tensors = {
+        name: _entry(path, name, entry, data_start) for name, entry in raw.items() if name != "__metadata__"
+    }
+    end = data_start
+    for tensor in sorted(tensors.values(), key=lambda t: t.offset):
+        if tensor.offset != end:
+            raise CheckpointError(
+                f"{path}: tensor '{tensor.name}' starts at byte {tensor.offset}; expected {end}: the file is damaged"
+            )
+        end += tensor.length
+    if end != size:
+        raise CheckpointError(
+            f"{path} has {size} bytes; expected {end} from its header: it is {'truncated' if size < end else 'damaged'}, "
+            "fetch it again"
+        )
+    return tensors
+
+
+def _entry(path: Path, name: str, entry: Any, data_start: int) -> StoredTensor:
+    try:
+        dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        sound = all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)) and start <= end
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise CheckpointError(f"{path}: the header entry of tensor '{name}' is {entry!r:.100}; the file is damaged")
+    if dtype in ITEM_BYTES:
+        count = 1
+        for n in shape:
+            count *= n
+        if end - start != count * ITEM_BYTES[dtype]:
+            raise CheckpointError(
+                f"{path}: tensor '{name}' of type {dtype} and shape {list(shape)} takes {end - start} bytes; expected "
+                f"{count * ITEM_BYTES[dtype]}: type, shape or data is mislabelled"
+            )
+    elif dtype not in OTHER_DTYPES:
+        raise CheckpointError(f"{path}: tensor '{name}' is of the unknown type {dtype!r}; the file is damaged")
+    return StoredTensor(path, name, dtype, shape, data_start + start, end - start)
