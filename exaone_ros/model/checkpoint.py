@@ -210,11 +210,15 @@ def _stored_tensors(directory: Path) -> Iterator[StoredTensor]:
         raise CheckpointError(f"{index_path}: 'weight_map' is missing or no map of tensors to files; fetch it again")
     for file in sorted(set(weight_map.values())):
         if not re.fullmatch(r"[\w.\-]+\.safetensors", file):
-            raise CheckpointError(f"{index_path} names the file {file!r}; expected a *.safetensors file beside the index")
+            raise CheckpointError(
+                f"{index_path} names the file {file!r}; expected a *.safetensors file beside the index"
+            )
         header = read_header(directory / file)
         for name in (name for name, place in weight_map.items() if place == file):
             if name not in header:
-                raise CheckpointError(f"{directory / file}: tensor '{name}' is missing, but {INDEX_FILE} says it is here")
+                raise CheckpointError(
+                    f"{directory / file}: tensor '{name}' is missing, but {INDEX_FILE} says it is here"
+                )
             yield header[name]
 
 
@@ -226,7 +230,8 @@ def _check(directory: Path, name: str, shape: tuple[int, ...], tensor: StoredTen
         )
     if tensor.shape != shape:
         raise CheckpointError(
-            f"{tensor.file}: tensor '{tensor.name}' has shape {list(tensor.shape)}; expected {list(shape)} from config.json"
+            f"{tensor.file}: tensor '{tensor.name}' has shape {list(tensor.shape)}; expected {list(shape)} from "
+            "config.json"
         )
     if tensor.dtype not in ITEM_BYTES:
         raise CheckpointError(

@@ -78,18 +78,21 @@ class RopeConfig:
         under `original_context / high_freq_factor` are kept, between them it is interpolated.
         """
         exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-        plain = (1.0 / np.power(np.float32(self.theta), exponents)).astype(np.float32)
+        plain: NDArray[np.float32] = (1.0 / np.power(np.float32(self.theta), exponents)).astype(np.float32)
         if self.factor == 1.0:
             return plain
         turns = np.float32(self.original_context) * plain / np.float32(2 * math.pi)
         smooth = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
         keep = np.clip(smooth, 0.0, 1.0).astype(np.float32)
-        return ((1 - keep) * plain / np.float32(self.factor) + keep * plain).astype(np.float32)
+        scaled: NDArray[np.float32] = ((1 - keep) * plain / np.float32(self.factor) + keep * plain).astype(np.float32)
+        return scaled
 
     def tables(self, head_dim: int, positions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Cosines and sines for positions 0..positions-1, float32 [positions, head_dim / 2] each."""
-        angles = np.outer(np.arange(positions, dtype=np.float32), self.inverse_frequencies(head_dim))
-        return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        angles: NDArray[np.float32] = np.outer(
+            np.arange(positions, dtype=np.float32), self.inverse_frequencies(head_dim)
+        )
+        return np.cos(angles), np.sin(angles)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,9 @@ class ModelConfig:
                 f"{where}: vision_config.out_hidden_size is {vision.out_hidden} but text_config.hidden_size is "
                 f"{text.hidden}; visual tokens must be as wide as the decoder"
             )
-        eos = (generation or {}).get("eos_token_id") or raw.get("eos_token_id") or text_section.raw.get("eos_token_id", 2)
+        eos = (
+            (generation or {}).get("eos_token_id") or raw.get("eos_token_id") or text_section.raw.get("eos_token_id", 2)
+        )
         eos_tokens = tuple(eos) if isinstance(eos, list) else (eos,)
         for name, token in [("image_token_id", top.integer("image_token_id", 67))] + [
             ("eos_token_id", token) for token in eos_tokens
@@ -211,7 +216,9 @@ class _Section:
     def must_be(self, key: str, expected: Any) -> None:
         value = self.raw.get(key, expected)
         if value != expected:
-            raise CheckpointError(f"{self.where}: {key} is {value!r}; EXAONE 4.5 has {expected!r} and nothing else is built")
+            raise CheckpointError(
+                f"{self.where}: {key} is {value!r}; EXAONE 4.5 has {expected!r} and nothing else is built"
+            )
 
 
 def _vision(section: _Section) -> VisionConfig:
@@ -246,10 +253,13 @@ def _vision(section: _Section) -> VisionConfig:
         raise CheckpointError(f"{section.where}: in_channels is {config.channels}; expected 3 (RGB)")
     _check_heads(section.where, config.hidden, config.heads, config.kv_heads, "num_heads")
     if config.head_dim % 4:
-        raise CheckpointError(f"{section.where}: a head has {config.head_dim} dimensions; 2-D RoPE needs a multiple of 4")
+        raise CheckpointError(
+            f"{section.where}: a head has {config.head_dim} dimensions; 2-D RoPE needs a multiple of 4"
+        )
     if config.window_px % config.token_px:
         raise CheckpointError(
-            f"{section.where}: window_size is {config.window_px}; expected a multiple of {config.token_px} px (one token)"
+            f"{section.where}: window_size is {config.window_px} px; expected a multiple of one token, "
+            f"{config.token_px} px"
         )
     return config
 
@@ -317,7 +327,7 @@ def _pattern_types(section: _Section, layers: int, window: int | None) -> tuple[
     if isinstance(pattern, int) and not isinstance(pattern, bool) and pattern > 0:
         return tuple(SLIDING if (i + 1) % pattern else FULL for i in range(layers))
     raise CheckpointError(
-        f"{section.where}: sliding_window_pattern is {pattern!r}; expected a text of L and G such as 'LLLG', or a number"
+        f"{section.where}: sliding_window_pattern is {pattern!r}; expected L and G such as 'LLLG', or a number"
     )
 
 
@@ -343,7 +353,8 @@ def _rope(section: _Section, max_context: int) -> RopeConfig:
     )
     if config.high_freq_factor <= config.low_freq_factor:
         raise CheckpointError(
-            f"{rope.where}: high_freq_factor {config.high_freq_factor} must exceed low_freq_factor {config.low_freq_factor}"
+            f"{rope.where}: high_freq_factor is {config.high_freq_factor}; expected more than low_freq_factor, "
+            f"{config.low_freq_factor}"
         )
     return config
 

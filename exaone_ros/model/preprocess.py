@@ -52,7 +52,13 @@ class PreprocessConfig:
 
     @property
     def max_visual_tokens(self) -> int:
-        return self.max_px // self.token_px**2
+        """Upper bound for every image that `smart_resize` takes.
+
+        A small image grows to `min_px` with both sides rounded up, which may end above `max_px`.
+        """
+        thin = math.sqrt(MAX_ASPECT_RATIO)
+        grown = self.min_px + self.token_px * math.sqrt(self.min_px) * (thin + 1 / thin) + self.token_px**2
+        return int(max(self.max_px, grown)) // self.token_px**2
 
     @classmethod
     def read(cls, directory: str | Path, vision: VisionConfig) -> PreprocessConfig:
@@ -82,7 +88,9 @@ class PreprocessConfig:
         low = raw.get("min_pixels") or size.get("shortest_edge") or size.get("min_pixels") or 56 * 56
         high = raw.get("max_pixels") or size.get("longest_edge") or size.get("max_pixels") or 28 * 28 * 1280
         if not all(isinstance(n, int) and not isinstance(n, bool) for n in (low, high)) or not 0 < low <= high:
-            raise CheckpointError(f"{where}: size is {low!r} to {high!r}; expected two counts of pixels, the smaller first")
+            raise CheckpointError(
+                f"{where}: size is {low!r} to {high!r}; expected two counts of pixels, the smaller first"
+            )
         for key, expected in (
             ("patch_size", vision.patch),
             ("merge_size", vision.merge),
@@ -94,7 +102,9 @@ class PreprocessConfig:
         if high < vision.token_px**2:
             raise CheckpointError(f"{where}: at most {high} px; one visual token alone takes {vision.token_px**2} px")
         if raw.get("do_resize", True) is not True:
-            raise CheckpointError(f"{where}: do_resize is {raw['do_resize']!r}; frames of any size need it: set it to true")
+            raise CheckpointError(
+                f"{where}: do_resize is {raw['do_resize']!r}; frames of any size need it: set it to true"
+            )
         if raw.get("resample", _PILLOW_BICUBIC) != _PILLOW_BICUBIC:
             raise CheckpointError(f"{where}: resample is {raw['resample']!r}; expected {_PILLOW_BICUBIC} (bicubic)")
         normalize, rescale = raw.get("do_normalize", True), raw.get("do_rescale", True)
@@ -145,15 +155,15 @@ def smart_resize(config: PreprocessConfig, height_px: int, width_px: int) -> tup
         shrink = math.sqrt(height_px * width_px / config.max_px)
         height = max(unit, math.floor(height_px / shrink / unit) * unit)
         width = max(unit, math.floor(width_px / shrink / unit) * unit)
+        if height * width > config.max_px:
+            raise ImageError(
+                f"image of {width_px} x {height_px} px becomes {width} x {height} px; this checkpoint takes at most "
+                f"{config.max_px} px: crop the image to a less extreme aspect ratio"
+            )
     elif height * width < config.min_px:
         grow = math.sqrt(config.min_px / (height_px * width_px))
         height = math.ceil(height_px * grow / unit) * unit
         width = math.ceil(width_px * grow / unit) * unit
-    if height * width > config.max_px:
-        raise ImageError(
-            f"image of {width_px} x {height_px} px becomes {width} x {height} px; this checkpoint takes at most "
-            f"{config.max_px} px: crop the image to a less extreme aspect ratio"
-        )
     return height, width
 
 
@@ -175,8 +185,9 @@ def patchify(image: NDArray[np.uint8], patch: int, merge: int) -> NDArray[np.uin
     row, column, as the weights of the patch embedding are.
     """
     height, width = image.shape[0] // patch, image.shape[1] // patch
-    blocks = image.reshape(height // merge, merge, patch, width // merge, merge, patch, 3)
-    return blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(height * width, 3 * patch * patch)
+    blocks: NDArray[np.uint8] = image.reshape(height // merge, merge, patch, width // merge, merge, patch, 3)
+    patches: NDArray[np.uint8] = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(height * width, 3 * patch * patch)
+    return patches
 
 
 def fold_patch_embedding(

@@ -85,9 +85,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path}: the header is a {type(raw).__name__}; expected an object: fetch the file again")
     data_start = 8 + header_bytes
-    tensors = {
-        name: _entry(path, name, entry, data_start) for name, entry in raw.items() if name != "__metadata__"
-    }
+    tensors = {name: _entry(path, name, entry, data_start) for name, entry in raw.items() if name != "__metadata__"}
     end = data_start
     for tensor in sorted(tensors.values(), key=lambda t: t.offset):
         if tensor.offset != end:
@@ -96,10 +94,8 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             )
         end += tensor.length
     if end != size:
-        raise CheckpointError(
-            f"{path} has {size} bytes; expected {end} from its header: it is {'truncated' if size < end else 'damaged'}, "
-            "fetch it again"
-        )
+        state = "truncated" if size < end else "damaged"
+        raise CheckpointError(f"{path} has {size} bytes; expected {end} from its header: it is {state}, fetch it again")
     return tensors
 
 

@@ -74,7 +74,8 @@ def _patch_angles(config: VisionConfig, height: int, width: int) -> NDArray[np.f
     merge = config.merge
     y, x = np.meshgrid(np.arange(height * merge), np.arange(width * merge), indexing="ij")
     in_merge_order = [
-        axis.reshape(height, merge, width, merge).transpose(0, 2, 1, 3).reshape(-1).astype(np.float32) for axis in (y, x)
+        axis.reshape(height, merge, width, merge).transpose(0, 2, 1, 3).reshape(-1).astype(np.float32)
+        for axis in (y, x)
     ]
     half = config.head_dim // 2
     exponents = np.arange(0, half, 2, dtype=np.float32) / np.float32(half)
