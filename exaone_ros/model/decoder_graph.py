@@ -1,0 +1,156 @@
+"""The decoder as an ONNX graph: tokens appended to KV caches in, logits out. Prefill and decode are the same graph.
+
+B rows of S tokens each, caches of L positions:
+
+    input_ids      int64   [B, S]
+    visual         float32 [N, hidden]     visual tokens of this call; one row of anything when there are none
+    visual_row     int64   [B, S]          which row of `visual` stands in for the token; -1 = the token's own embedding
+    position_ids   int64   [B, S]          below `context`
+    write_index    int64   [B]             where in the cache the first of the S tokens goes; it and S must fit into L
+    mask_global    bool    [B, 1, S, L]    True where a query may look, in layers with global attention
+    mask_local     bool    [B, 1, S, L]    the same in layers with a sliding window
+    logit_rows     int64   [M]             for which of the B * S tokens logits are wanted
+    past_k.{l}, past_v.{l}        float32 [B, kv_heads, L, head_dim]
+    logits         float32 [M, vocab]
+    present_k.{l}, present_v.{l}  the caches with the new tokens written; may be bound to the memory of past_*
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+
+from exaone_ros.model.checkpoint import Checkpoint
+from exaone_ros.model.onnx_graph import FUSED_FROM_OPSET, MAX_OPSET, Dim, Graph, GraphBuilder
+
+
+class KvWrite(Enum):
+    """How new keys and values get into the cache."""
+
+    TENSOR_SCATTER = "tensor_scatter"
+    """The operator made for it, from opset 24 on; in place where the memory is shared."""
+    SCATTER_ELEMENTS = "scatter_elements"
+    """For older runtimes; the index of every element is spelled out."""
+
+
+TENSOR_SCATTER_FROM_OPSET = 24
+
+
+def default_kv_write(opset: int) -> KvWrite:
+    """The best way to write the cache that an opset has."""
+    return KvWrite.TENSOR_SCATTER if opset >= TENSOR_SCATTER_FROM_OPSET else KvWrite.SCATTER_ELEMENTS
+
+
+def build_decoder(
+    checkpoint: Checkpoint, context: int, opset: int = MAX_OPSET, kv_write: KvWrite | None = None
+) -> Graph:
+    """Build the graph.
+
+    Args:
+        checkpoint: with the weights.
+        context: positions that the rotary tables cover; caches may be shorter, not longer.
+        opset: ONNX opset, 18 to 24; below 23 attention, norm and rotation are spelled out.
+        kv_write: default: the best that the opset has.
+
+    Raises:
+        ValueError: `kv_write` needs a later opset.
+    """
+    kv_write = kv_write or default_kv_write(opset)
+    if kv_write is KvWrite.TENSOR_SCATTER and opset < TENSOR_SCATTER_FROM_OPSET:
+        raise ValueError(f"opset is {opset}; TensorScatter needs {TENSOR_SCATTER_FROM_OPSET}: use SCATTER_ELEMENTS")
+    c = checkpoint.config.text
+    g = GraphBuilder("exaone4_5_decoder", opset, checkpoint)
+    ids = g.input("input_ids", np.int64, ["B", "S"])
+    visual = g.input("visual", np.float32, ["N", c.hidden])
+    visual_row = g.input("visual_row", np.int64, ["B", "S"])
+    positions = g.input("position_ids", np.int64, ["B", "S"])
+    write_index = g.input("write_index", np.int64, ["B"])
+    masks = {
+        kind: g.input(name, np.bool_, ["B", 1, "S", "L"])
+        for kind, name in ((True, "mask_local"), (False, "mask_global"))
+        if kind in map(c.is_sliding, range(c.layers))
+    }
+    logit_rows = g.input("logit_rows", np.int64, ["M"])
+
+    hidden = _embed(g, ids, visual, visual_row, c.hidden)
+    batch_and_length = g.op("Shape", ids)
+    rope = _Rope(g, *c.rope.tables(c.head_dim, context), positions)
+    cache = _Cache(g, kv_write, write_index, ids)
+    for layer in range(c.layers):
+        prefix = f"text.layers.{layer}."
+        attention = prefix + "self_attn."
+        heads_first = []
+        for name, heads in (("q", c.heads), ("k", c.kv_heads), ("v", c.kv_heads)):
+            projected = g.linear(hidden, f"{attention}{name}_proj", bias=False)
+            value = g.reshape(projected, batch_and_length, heads, c.head_dim)
+            if name != "v":
+                value = g.rms_norm(value, f"{attention}{name}_norm.weight", c.rms_eps)
+            value = g.op("Transpose", value, perm=[0, 2, 1, 3])
+            heads_first.append(rope.apply(value) if name != "v" and c.has_rope(layer) else value)
+        q, k, v = heads_first
+        shape: list[Dim] = ["B", c.kv_heads, "L", c.head_dim]
+        keys = cache.write(g.input(f"past_k.{layer}", np.float32, shape), k, f"present_k.{layer}")
+        values = cache.write(g.input(f"past_v.{layer}", np.float32, shape), v, f"present_v.{layer}")
+        mixed = g.attention(q, keys, values, masks[c.is_sliding(layer)], c.heads, c.kv_heads, c.head_dim)
+        mixed = g.reshape(g.op("Transpose", mixed, perm=[0, 2, 1, 3]), -1, c.heads * c.head_dim)
+        # Post-norm: the norm follows the sublayer, inside the residual branch.
+        mixed = g.linear(mixed, attention + "o_proj", bias=False)
+        mixed = g.rms_norm(mixed, prefix + "post_attention_layernorm.weight", c.rms_eps)
+        hidden = g.op("Add", hidden, mixed)
+        fed = g.rms_norm(
+            g.swiglu(hidden, prefix + "mlp.", bias=False), prefix + "post_feedforward_layernorm.weight", c.rms_eps
+        )
+        hidden = g.op("Add", hidden, fed)
+
+    hidden = g.rms_norm(g.op("Gather", hidden, logit_rows, axis=0), "text.norm.weight", c.rms_eps)
+    g.op("Gemm", hidden, g.weight("lm_head.weight"), transB=1, name="logits")
+    g.output("logits", np.float32, ["M", c.vocab])
+    for layer in range(c.layers):
+        for name in ("present_k", "present_v"):
+            g.output(f"{name}.{layer}", np.float32, ["B", c.kv_heads, "L", c.head_dim])
+    return g.finish()
+
+
+def _embed(g: GraphBuilder, ids: str, visual: str, visual_row: str, width: int) -> str:
+    """Embeddings of all tokens [B * S, hidden], with visual tokens in place of image pads."""
+    words = g.op("Gather", g.weight("text.embed_tokens.weight"), ids)
+    seen = g.op("Gather", visual, g.op("Max", visual_row, g.integer(0)))
+    is_visual = g.op("Unsqueeze", g.op("GreaterOrEqual", visual_row, g.integer(0)), g.ints(-1))
+    return g.reshape(g.op("Where", is_visual, seen, words), -1, width)
+
+
+class _Rope:
+    """Rotary embedding of [B, heads, S, D] by position."""
+
+    def __init__(self, g: GraphBuilder, cos: np.ndarray, sin: np.ndarray, positions: str) -> None:
+        self._g, self._positions = g, positions
+        self._cos, self._sin = g.table("rope_cos", cos), g.table("rope_sin", sin)
+        if g.opset < FUSED_FROM_OPSET:
+            self._cos, self._sin = (
+                g.op("Unsqueeze", g.op("Gather", table, positions), g.ints(1)) for table in (self._cos, self._sin)
+            )
+
+    def apply(self, value: str) -> str:
+        if self._g.opset < FUSED_FROM_OPSET:
+            return self._g.rotate(value, self._cos, self._sin)
+        return self._g.op("RotaryEmbedding", value, self._cos, self._sin, self._positions)
+
+
+class _Cache:
+    """Writes new keys or values [B, kv_heads, S, D] into a cache [B, kv_heads, L, D]."""
+
+    def __init__(self, g: GraphBuilder, kv_write: KvWrite, write_index: str, ids: str) -> None:
+        self._g, self._kv_write, self._write_index = g, kv_write, write_index
+        if kv_write is KvWrite.SCATTER_ELEMENTS:
+            length = g.op("Squeeze", g.size_of(ids, 1, 2), g.ints(0))
+            steps = g.op("Unsqueeze", g.op("Range", g.integer(0), length, g.integer(1)), g.ints(0))
+            places = g.op("Add", g.op("Unsqueeze", write_index, g.ints(1)), steps)
+            self._places = g.op("Unsqueeze", places, g.ints(1, 3))  # [B, 1, S, 1]
+
+    def write(self, past: str, new: str, name: str) -> str:
+        g = self._g
+        if self._kv_write is KvWrite.TENSOR_SCATTER:
+            return g.op("TensorScatter", past, new, self._write_index, name=name, axis=-2)
+        index = g.op("Expand", self._places, g.op("Shape", new))
+        return g.op("ScatterElements", past, index, new, name=name, axis=2)
