@@ -1,0 +1,40 @@
+"""What computes: each module is one Backend, imported only when it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exaone_ros.engine.backend import Backend
+from exaone_ros.errors import EngineError, require
+
+BACKENDS = ("onnxruntime", "torch")
+
+
+def open_backend(
+    name: str, checkpoint_dir: str | Path, *, slots: int = 8, context: int = 1024, threads: int = 0, device: str = "cpu"
+) -> Backend:
+    """Load a checkpoint into a backend.
+
+    Args:
+        name: "onnxruntime" (the default of the package) or "torch" (the slow reference).
+        checkpoint_dir: Hugging Face directory of an EXAONE 4.5 checkpoint.
+        slots: KV cache slots.
+        context: tokens that fit into one slot.
+        threads: of the computation; 0 leaves it to the runtime (one per core).
+        device: "cpu", or "cuda" / "cuda:N". What is asked for is used or refused, never replaced.
+
+    Raises:
+        EngineError: an unknown backend, a device that is not there, or sizes that make no sense.
+        CheckpointError: the checkpoint cannot be used.
+        MissingExtra: a package that the backend needs is not installed.
+    """
+    if name == "onnxruntime":
+        require("onnx", "cpu")
+        from exaone_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(checkpoint_dir, slots=slots, context=context, threads=threads, device=device)
+    if name == "torch":
+        from exaone_ros.engine.backends.torch_reference import TorchBackend
+
+        return TorchBackend(checkpoint_dir, slots=slots, context=context, threads=threads, device=device)
+    raise EngineError(f"backend is {name!r}; expected one of {BACKENDS}")
