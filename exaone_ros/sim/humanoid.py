@@ -139,7 +139,7 @@ def humanoid_body(free: bool = False) -> str:
     """MJCF of the robot, to stand in a <worldbody>.
 
     Args:
-        free: give the pelvis a free joint named ``root``; otherwise it is pinned to the world, and the soles touch nothing.
+        free: give the pelvis a free joint named ``root``; otherwise it is pinned, and the soles touch nothing.
     """
     camera = " ".join(map(str, CAMERA_IN_HEAD_M))
     return f"""

@@ -17,7 +17,7 @@ POOL_SIZE = 10
 HIDDEN_GROUP = 5
 """Geoms of this group are neither drawn nor collide."""
 OBSTACLE_BOUND_M = 0.14
-"""Half of the longest edge that an obstacle may have. MuJoCo bounds bodies when it compiles: sizes here are the largest."""
+"""Half of the longest edge that an obstacle may have: MuJoCo bounds bodies when it compiles, so at their largest."""
 OBJECT_MASS_KG = 0.12
 
 

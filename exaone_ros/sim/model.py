@@ -197,7 +197,7 @@ class TabletopModel:
         self.data.mocap_pos[mocap] = (person.x_m, person.y_m, person.raise_m)
         self.data.mocap_quat[mocap] = yaw_quaternion(person.yaw_rad)
         parts = ("left_upper_arm", "left_forearm", "right_upper_arm", "right_forearm")
-        for part, swing in zip(parts, person.arms_rad):
+        for part, swing in zip(parts, person.arms_rad, strict=True):
             model.body_quat[self._body[f"person_{part}"]] = (math.cos(swing / 2), 0.0, -math.sin(swing / 2), 0.0)
         paint: dict[str, Rgb] = {"hair": person.hair, "shoe": (0.12, 0.11, 0.11)}
         paint |= dict.fromkeys(("belly", "chest", "shoulders", "sleeve"), person.shirt)
@@ -219,8 +219,8 @@ class TabletopModel:
             0.04 <= edge <= 2 * OBSTACLE_BOUND_M for edge in obstacle.size_m
         ):
             raise SimulationError(
-                f"obstacle is a {obstacle.kind!r} of {obstacle.size_m} m; expected one of {OBSTACLE_KINDS} with edges of "
-                f"0.04 to {2 * OBSTACLE_BOUND_M} m"
+                f"obstacle is a {obstacle.kind!r} of {obstacle.size_m} m; expected one of {OBSTACLE_KINDS} with "
+                f"edges of 0.04 to {2 * OBSTACLE_BOUND_M} m"
             )
         mocap = int(model.body_mocapid[self._body[obstacle.kind]])
         x, y, z = (edge / 2 for edge in obstacle.size_m)

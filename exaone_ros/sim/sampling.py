@@ -36,11 +36,12 @@ _OBJECTS_X_M = (0.40, 0.88)
 _OBJECTS_Y_M = (-0.45, 0.45)
 _GAP_M = 0.012
 _MAX_HIDDEN = 0.45
-"""Two objects' boxes on the image share at most this part of the smaller one (a wish: a full table has no choice)."""
+"""Two boxes on the image share at most this part of the smaller one (a wish: a full table leaves no choice)."""
 _TRIES = 60
 
 _SHIRTS: tuple[Rgb, ...] = (
-    (0.35, 0.42, 0.50), (0.55, 0.50, 0.44), (0.28, 0.30, 0.33), (0.62, 0.62, 0.60), (0.45, 0.28, 0.26), (0.30, 0.38, 0.32),
+    (0.35, 0.42, 0.50), (0.55, 0.50, 0.44), (0.28, 0.30, 0.33),
+    (0.62, 0.62, 0.60), (0.45, 0.28, 0.26), (0.30, 0.38, 0.32),
 )  # fmt: skip
 _TROUSERS: tuple[Rgb, ...] = ((0.18, 0.21, 0.30), (0.24, 0.23, 0.22), (0.42, 0.38, 0.32), (0.30, 0.32, 0.36))
 _SKINS: tuple[Rgb, ...] = ((0.88, 0.70, 0.58), (0.78, 0.58, 0.44), (0.60, 0.42, 0.30), (0.42, 0.28, 0.20))

@@ -123,7 +123,7 @@ class World:
             self._scene = scene
 
     def set_trajectory(self, trajectory: Trajectory) -> None:
-        """Follow a trajectory from now on, in place of an earlier one; its head joints override the head's own motion."""
+        """Follow a trajectory from now on, in place of an earlier one; where it moves the head, the sweep ends."""
         with self._lock:
             targets = {joint: float(self._tabletop.data.ctrl[i]) for i, joint in enumerate(JOINTS)}
             self._follower = Follower(trajectory, self.time_s, targets)

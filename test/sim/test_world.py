@@ -35,7 +35,7 @@ def test_objects_rest_where_the_scene_puts_them(renderer: TabletopRenderer) -> N
     assert world.time_s == pytest.approx(1000 * STEP_S)
     after = render_snapshot(renderer, world.snapshot())
     assert len(after.objects) == len(before.objects) > 3
-    for old, new in zip(before.objects, after.objects):
+    for old, new in zip(before.objects, after.objects, strict=True):
         assert np.abs(np.subtract(old.box, new.box)).max() <= 1
         assert abs(old.distance_m - new.distance_m) < 2e-3
 
