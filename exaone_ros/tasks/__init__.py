@@ -4,7 +4,7 @@ Ground, Count, Decide and Ask turn into a prompt and a JSON schema; what was dec
 typed result. Knows no torch, no rclpy, no engine and no tokenizer: only text and probabilities.
 """
 
-from exaone_ros.tasks.ask import Ask, Answer
+from exaone_ros.tasks.ask import Answer, Ask
 from exaone_ros.tasks.base import StandingTask, Task
 from exaone_ros.tasks.count import Count, Counted
 from exaone_ros.tasks.decide import Decide, Decided

@@ -38,6 +38,22 @@ def checked_text(value: object, what: str, limit: int, *, newlines: bool = False
     return text
 
 
+def one_line(text: str) -> str:
+    """Text of the model for people and topics: without control characters, whitespace as single spaces."""
+    return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text).split())
+
+
+def checked_index(value: object, what: str) -> int:
+    """Return an integer from 0 on, or refuse it.
+
+    Raises:
+        TaskError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise TaskError(f"{what} is {value!r}; expected an integer from 0 on")
+    return value
+
+
 def checked_labels(values: object, what: str, least: int = 0) -> tuple[str, ...]:
     """Return labels or options as a tuple of distinct checked texts.
 

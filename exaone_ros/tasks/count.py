@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks import wordings
-from exaone_ros.tasks.base import MAX_LABEL_CHARS, Task, checked_text
+from exaone_ros.tasks.base import MAX_LABEL_CHARS, Task, checked_index, checked_text
 from exaone_ros.tasks.evidence import Decoded
 
 MAX_COUNT = 99
@@ -40,6 +40,7 @@ class Count(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checked_index(self.wording, f"task '{self.name}': wording")
         if self.label != "":
             label = checked_text(self.label, f"task '{self.name}': label", MAX_LABEL_CHARS)
             object.__setattr__(self, "label", label)
@@ -64,11 +65,13 @@ class Count(Task):
     def read(self, decoded: Decoded, width_px: int, height_px: int) -> Counted:
         try:
             count = json.loads(decoded.text)["count"]
-            if isinstance(count, bool) or not isinstance(count, int):
-                raise ValueError("count is no integer")
-        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT:
+                raise ValueError(f"count is {count!r}; expected an integer from 0 to {MAX_COUNT}")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise TaskError(f"task '{self.name}': {decoded.text[:120]!r} is not a count: {error}") from error
-        probability = math.prod(token.probability for token in decoded.tokens) if decoded.tokens else math.nan
+        raw = decoded.text.encode()
+        # from the first digit to the brace behind the last: that no further digit follows is part of the count
+        probability = decoded.probability_of(raw.index(b":") + 1, len(raw)) if decoded.tokens else math.nan
         return Counted(self.label, count, probability)
 
     @staticmethod

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks import wordings
-from exaone_ros.tasks.base import MAX_TEXT_CHARS, Task, checked_labels, checked_text
+from exaone_ros.tasks.base import MAX_TEXT_CHARS, Task, checked_index, checked_labels, checked_text, one_line
 from exaone_ros.tasks.evidence import Decoded
 
 MAX_REASON_CHARS = 160
@@ -55,6 +55,9 @@ class Decide(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         what = f"task '{self.name}'"
+        checked_index(self.wording, f"{what}: wording")
+        if not isinstance(self.reason, bool):
+            raise TaskError(f"{what}: reason is {self.reason!r}; expected true or false")
         instruction = checked_text(self.instruction, f"{what}: instruction", MAX_TEXT_CHARS, newlines=True)
         object.__setattr__(self, "instruction", instruction)
         object.__setattr__(self, "options", checked_labels(self.options, f"{what}: options", least=2))
@@ -85,10 +88,12 @@ class Decide(Task):
             choice, reason = answer["choice"], answer.get("reason", "")
             if choice not in self.options:
                 raise ValueError(f"{choice!r} is none of the options")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if not isinstance(reason, str):
+                raise ValueError(f"the reason {reason!r} is no text")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TaskError(f"task '{self.name}': {decoded.text[:120]!r} is not a decision: {error}") from error
         probabilities = option_probabilities(decoded, self.options)
-        return Decided(choice, self.options, probabilities, reason, decoded.reasoning)
+        return Decided(choice, self.options, probabilities, one_line(reason), decoded.reasoning)
 
     @staticmethod
     def answer(choice: str, reason: str) -> str:
@@ -105,11 +110,13 @@ def option_probabilities(decoded: Decoded, options: tuple[str, ...]) -> tuple[fl
     The result sums to 1.
 
     Returns:
-        One probability for each option; empty where `decoded` carries no tokens.
+        One probability for each option; empty where `decoded` carries no tokens, or only such of probability 0.
     """
     if not decoded.tokens:
         return ()
-    answers = [json.dumps({"choice": option}, ensure_ascii=False, separators=(",", ":")).encode()[:-1] for option in options]
+    answers = [
+        json.dumps({"choice": option}, ensure_ascii=False, separators=(",", ":")).encode()[:-1] for option in options
+    ]
     raw = decoded.text.encode()
     mass = [0.0] * len(options)
     reach = 1.0  # probability that decoding comes this far
@@ -127,7 +134,7 @@ def option_probabilities(decoded: Decoded, options: tuple[str, ...]) -> tuple[fl
     chosen = options.index(json.loads(decoded.text)["choice"])
     mass[chosen] += reach
     total = math.fsum(mass)
-    return tuple(m / total for m in mass)
+    return tuple(m / total for m in mass) if total > 0 else ()
 
 
 def _goes_on(rest: bytes, text: bytes) -> bool:

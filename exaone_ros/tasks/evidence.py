@@ -5,7 +5,10 @@ Bytes, not characters: a token may end in the middle of a Korean syllable.
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,20 @@ class TokenEvidence:
         """True where the grammar left no choice (or the host wrote the token itself)."""
         return not self.alternatives
 
+    def agreement(self, length: int) -> float:
+        """Probability that the allowed tokens agree with this one in its first `length` bytes.
+
+        From 1.0 for none of its bytes down to `probability` for all of them: the ratio of two values is the
+        probability of the bytes between, so that one token can tell of two decisions, such as the end of a label and
+        whether another object follows. Shorter tokens that may still go on in the same way are counted as different.
+        """
+        if length <= 0 or self.forced:
+            return 1.0
+        if length >= len(self.text):
+            return self.probability
+        head = self.text[:length]
+        return min(1.0, sum(probability for text, probability in self.alternatives if text.startswith(head)))
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -44,10 +61,26 @@ class Decoded:
     tokens: tuple[TokenEvidence, ...] = ()
     reasoning: str = ""
 
+    def probability_of(self, start: int, end: int) -> float:
+        """Probability of the bytes from `start` up to `end` of the UTF-8 of `text`, given the bytes before them.
+
+        Does not depend on where the tokenizer put its boundaries: a token that reaches over `start` or `end` counts
+        with the bytes that lie between them.
+        """
+        result = 1.0
+        first = max(0, bisect.bisect_right(self._starts, start) - 1)
+        for token_start, token in zip(self._starts[first:], self.tokens[first:], strict=False):
+            if token_start >= end:
+                break
+            before = token.agreement(start - token_start)
+            result *= token.agreement(end - token_start) / before if before else 0.0
+        return result
+
     def spans(self) -> list[tuple[int, int, TokenEvidence]]:
         """The tokens with their byte offsets `(start, end, token)` in the UTF-8 of `text`."""
-        out, at = [], 0
-        for token in self.tokens:
-            out.append((at, at + len(token.text), token))
-            at += len(token.text)
-        return out
+        return [(start, start + len(t.text), t) for start, t in zip(self._starts, self.tokens, strict=True)]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        lengths = [len(token.text) for token in self.tokens[:-1]]
+        return list(accumulate(lengths, initial=0)) if self.tokens else []

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks import wordings
-from exaone_ros.tasks.base import MAX_LABEL_CHARS, Task, checked_labels
+from exaone_ros.tasks.base import MAX_LABEL_CHARS, Task, checked_index, checked_labels, one_line
 from exaone_ros.tasks.evidence import Decoded
 
 MAX_BOXES = 64
 SCALE = 1000
-"""Boxes are [x1, y1, x2, y2] normalised by width and height and scaled to 0..1000 (EXAONE 4.5 technical report, 2.2.2)."""
+"""Boxes are [x1, y1, x2, y2], normalised by width and height and scaled to this (technical report, 2.2.2)."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Ground(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checked_index(self.wording, f"task '{self.name}': wording")
         object.__setattr__(self, "classes", checked_labels(self.classes, f"task '{self.name}': classes"))
 
     def prompt(self) -> str:
@@ -89,14 +91,19 @@ class Ground(Task):
         return 4096
 
     def read(self, decoded: Decoded, width_px: int, height_px: int) -> Grounding:
-        entries, ends = _entries(decoded.text, self.name)
-        scores = object_scores(decoded, ends)
+        try:
+            entries = _entries(decoded.text)
+            unknown = [entry.label for entry in entries if self.classes and entry.label not in self.classes]
+            if unknown:
+                raise ValueError(f"{unknown[0]!r} is none of the classes")
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+            raise TaskError(f"task '{self.name}': {decoded.text[:120]!r} is not a box list: {error}") from error
         detections = []
-        for entry, score in zip(entries, scores, strict=True):
-            x1, y1, x2, y2 = entry["bbox_2d"]
+        for entry, score in zip(entries, object_scores(decoded, entries), strict=True):
+            x1, y1, x2, y2 = entry.box
             if x2 > x1 and y2 > y1:
                 box = (x1 * width_px / SCALE, y1 * height_px / SCALE, x2 * width_px / SCALE, y2 * height_px / SCALE)
-                detections.append(Detection(entry["label"], box, score))
+                detections.append(Detection(one_line(entry.label), box, score))
         return Grounding(tuple(detections), rejected=len(entries) - len(detections))
 
     @staticmethod
@@ -107,48 +114,63 @@ class Ground(Task):
         return json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
 
 
-def _entries(text: str, name: str) -> tuple[list[dict[str, Any]], list[int]]:
-    """Parse the list one entry at a time; returns the entries and the byte offset of the end of each."""
+@dataclass(frozen=True)
+class _Entry:
+    """One object of the list, as written.
+
+    Attributes:
+        box: four numbers, 0..1000.
+        label: its text.
+        listed_at: byte offset where the list goes on instead of ending: of the first brace, then of each comma.
+        label_at: byte offsets of the label, from behind its opening quote to behind its closing quote.
+    """
+
+    box: tuple[float, float, float, float]
+    label: str
+    listed_at: int
+    label_at: tuple[int, int]
+
+
+def _entries(text: str) -> list[_Entry]:
+    """Parse a compact list one entry at a time, keeping offsets; raises whatever is wrong with it."""
     decoder = json.JSONDecoder()
-    entries, ends, at = [], [], 1
-    try:
-        if not text.startswith("["):
-            raise ValueError("no list")
-        while text[at] != "]":
-            at += text[at] == ","
-            entry, at = decoder.raw_decode(text, at)
-            if len(entry["bbox_2d"]) != 4:
-                raise ValueError("a box needs four numbers")
-            entries.append(entry)
-            ends.append(len(text[:at].encode()))
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise TaskError(f"task '{name}': {text[:120]!r} is not a box list: {error}") from error
-    return entries, ends
+    entries: list[_Entry] = []
+    at = 1
+    if not text.startswith("["):
+        raise ValueError("no list")
+    while text[at] != "]":
+        listed_at = at
+        if entries:
+            if text[at] != ",":
+                raise ValueError(f"no comma at character {at}")
+            at += 1
+        entry, end = decoder.raw_decode(text, at)
+        label_start = text.index('"label":', at) + len('"label":')
+        label, label_end = decoder.raw_decode(text, label_start)
+        box = entry["bbox_2d"]
+        if len(box) != 4 or not all(type(c) in (int, float) and 0 <= c <= SCALE for c in box):
+            raise ValueError(f"a box needs four numbers from 0 to {SCALE}, not {box}")
+        if not isinstance(label, str):
+            raise ValueError(f"the label {label!r} is no text")
+        listed_byte, label_byte, end_byte = (len(text[:i].encode()) for i in (listed_at, label_start + 1, label_end))
+        entries.append(_Entry(tuple(box), label, listed_byte, (label_byte, end_byte)))
+        at = end
+    if at != len(text) - 1:
+        raise ValueError(f"there is more behind the list, at character {at + 1}")
+    return entries
 
 
-def object_scores(decoded: Decoded, ends: list[int]) -> list[float]:
-    """Score of each listed object: the product of the probabilities of its tokens, coordinates left out.
+def object_scores(decoded: Decoded, entries: list[_Entry]) -> list[float]:
+    """Score of each listed object: the probability that it is listed, times the probability of its label.
 
-    What remains are the two choices that matter: that another object is listed here at all (against closing the
-    list), and which label it has. Coordinate tokens are left out because their spread says how sharp the position
-    is, not whether the object is there. All probabilities are those under the grammar.
-
-    Args:
-        decoded: the answer with its tokens.
-        ends: byte offset of the end of each object in the answer's UTF-8.
+    The first is that of the byte where the list goes on instead of ending, the second that of the label's bytes and
+    its closing quote. Coordinates are left out: their spread says how sharp the position is, not whether the object is
+    there. All probabilities are those under the grammar, and independent of the tokenizer's boundaries
+    (`Decoded.probability_of`).
     """
     if not decoded.tokens:
-        return [float("nan")] * len(ends)
-    scores = [1.0] * len(ends)
-    index, in_box = 0, False
-    raw = decoded.text.encode()
-    for start, end, token in decoded.spans():
-        while index < len(ends) and start >= ends[index]:
-            index += 1
-        if index == len(ends):
-            break
-        in_box = raw.rfind(b"[", 1, max(start, 1)) > raw.rfind(b"]", 1, max(start, 1))
-        digits_only = token.text.strip(b", ").isdigit()
-        if not (in_box and (digits_only or not token.text.strip(b"0123456789,]} "))):
-            scores[index] *= token.probability
-    return scores
+        return [math.nan] * len(entries)
+    return [
+        decoded.probability_of(entry.listed_at, entry.listed_at + 1) * decoded.probability_of(*entry.label_at)
+        for entry in entries
+    ]

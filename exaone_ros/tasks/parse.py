@@ -29,7 +29,7 @@ def task_from_dict(data: Mapping[str, Any]) -> StandingTask:
     if not isinstance(data, Mapping):
         raise TaskError(f"a task is {data!r}; expected a mapping with the keys name, kind, ...")
     kind = data.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise TaskError(f"task '{data.get('name', '?')}': kind is {kind!r}; expected one of {sorted(KINDS)}")
     names = {field.name for field in fields(KINDS[kind])}
     unknown = sorted(str(key) for key in data if key not in names and key not in _SCHEDULE and key != "kind")
@@ -67,5 +67,11 @@ def standing_tasks_from_yaml(text: str) -> tuple[StandingTask, ...]:
         checked_text(name, "task name", 64)
         if not isinstance(entry, Mapping):
             raise TaskError(f"task '{name}' is {entry!r}; expected a mapping with the keys kind, ...")
+        if entry.get("name", name) != name:
+            raise TaskError(f"task '{name}' is also named {entry['name']!r}; its name is the key it stands under")
         tasks.append(task_from_dict({"name": name} | dict(entry)))
+    names = [standing.task.name for standing in tasks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:  # keys that differ only in spaces around them
+        raise TaskError(f"the task file names the task '{twice[0]}' twice; each may stand once")
     return tuple(tasks)

@@ -1,0 +1,89 @@
+"""Task files are read as they are written, and what is wrong in them is named."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exaone_ros.errors import TaskError
+from exaone_ros.tasks import (
+    Ask,
+    Count,
+    Decide,
+    Ground,
+    StandingTask,
+    standing_tasks_from_yaml,
+    task_from_dict,
+    task_to_dict,
+)
+
+FILE = """
+objects:
+  kind: ground
+  classes: [red cube, 머그]
+  rate: 5
+way:
+  kind: decide
+  instruction: Is the way clear?
+  options: [clear, blocked]
+  reason: false
+  priority: 3
+  deadline: 0.5
+  camera: head
+"""
+
+
+def test_a_task_file_is_read_in_order() -> None:
+    objects, way = standing_tasks_from_yaml(FILE)
+    assert objects == StandingTask(Ground(name="objects", classes=("red cube", "머그")), rate_hz=5)
+    decide = Decide(name="way", instruction="Is the way clear?", options=("clear", "blocked"), reason=False)
+    assert way == StandingTask(decide, priority=3, deadline_s=0.5, camera="head")
+
+
+texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=20).filter(lambda t: t.strip())
+common = {"name": texts, "language": st.sampled_from(["en", "ko"]), "thinking": st.booleans()}
+tasks = st.one_of(
+    st.builds(Ground, classes=st.lists(texts, max_size=1), wording=st.integers(0, 9), **common),
+    st.builds(Count, label=texts, **common),
+    st.builds(Decide, instruction=texts, options=st.just(("yes", "no")), reason=st.booleans(), **common),
+    st.builds(Ask, question=texts, answer_tokens=st.integers(1, 999), thinking_budget=st.integers(1, 999), **common),
+)
+schedules = st.builds(
+    StandingTask, tasks, st.floats(0, 1000), st.integers(-1000, 1000), st.floats(0, 3600), st.sampled_from(["", "head"])
+)
+
+
+@given(schedules)
+def test_a_task_survives_the_way_through_yaml(standing: StandingTask) -> None:
+    assert task_from_dict(task_to_dict(standing)) == standing
+    text = yaml.safe_dump({standing.task.name: task_to_dict(standing)}, allow_unicode=True)
+    assert standing_tasks_from_yaml(text) == (standing,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds NoneType"),
+        ("[1, 2]", "holds list"),
+        ("a: [", "not valid YAML"),
+        ("a: 5", "task 'a' is 5"),
+        ("1: {kind: count}", "task name is 1"),
+        ("yes: {kind: count}", "task name is True"),
+        ("a: {kind: dance}", "'a': kind is 'dance'"),
+        ("a: {kind: [count]}", r"'a': kind is \['count'\]"),
+        ("a: {}", "'a': kind is None"),
+        ("a: {kind: count, colour: red}", "'a': unknown key 'colour'"),
+        ("a: {kind: count, 7: red}", "'a': unknown key '7'"),
+        ("a: {kind: count, rate: fast}", "'a': rate is 'fast'"),
+        ("a: {kind: count, name: b}", "'a' is also named 'b'"),
+        ("a: {kind: count}\n' a': {kind: count}", "names the task 'a' twice"),
+        ("a: {kind: decide, instruction: x, options: []}", "'a': options has 0 entries"),
+        ("a: {kind: decide, instruction: x, options: [yes, no]}", r"options\[0\] is True"),
+        ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_with_a_task_file_is_named(text: str, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        standing_tasks_from_yaml(text)
