@@ -65,7 +65,7 @@ class Engine:
         *,
         slots: int = 8,
         context: int = 1024,
-        threads: int | None = None,
+        threads: int = 0,
         device: str = "cpu",
     ) -> Engine:
         """Load a checkpoint directory.
@@ -76,7 +76,7 @@ class Engine:
             slots: KV slots: one for each open frame and one for each question decoded at the same time; more
                 questions take turns.
             context: tokens of system prompt, image, question and answer together.
-            threads: of the backend; None = its default.
+            threads: of the backend; 0 = one for each core.
             device: where it runs, e.g. ``"cpu"`` or ``"cuda"``.
 
         Raises:

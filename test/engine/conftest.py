@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # strict_backend.py, under any of pytest's import modes
-
-from strict_backend import StrictBackend
+from engine.strict_backend import StrictBackend
 
 from exaone_ros.engine.grammar import Grammars
 from exaone_ros.engine.token_table import TokenTable

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from strict_backend import Content, StrictBackend
+from engine.strict_backend import Content, StrictBackend
 
 from exaone_ros.engine.backend import Row
 from exaone_ros.engine.decode import decode
