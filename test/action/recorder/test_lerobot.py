@@ -1,0 +1,59 @@
+"""A recorded dataset, loaded by the `lerobot` library itself. Runs where that is installed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+pytest.importorskip("lerobot")
+
+from action.recorder.test_writer import SHAPES, SPEC, frame, record
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+from exaone_ros.action import schemas
+from exaone_ros.action.recorder.reader import DatasetReader
+from exaone_ros.action.recorder.writer import DatasetWriter
+
+
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+def test_lerobot_loads_what_was_recorded(tmp_path: Path, codec: str) -> None:
+    writer = DatasetWriter(tmp_path / "set", SPEC, SHAPES, codec)
+    record(writer, 20)
+    record(writer, 7, "pick the mug")
+    writer.close()
+
+    horizon = {"action": [i / 30 for i in range(4)]}
+    dataset = LeRobotDataset("exaone/test", root=tmp_path / "set", delta_timestamps=horizon)
+    assert (len(dataset), dataset.num_episodes, dataset.fps) == (27, 2, 30)
+    item = dataset[9]
+    assert item["task"] == "pick the red cube"
+    assert item["decision"] == "red cube"
+    assert item["observation.state"].numpy() == pytest.approx(frame(9)[0].state)
+    assert item["action"].numpy() == pytest.approx(np.stack([frame(i)[1] for i in range(9, 13)]))
+    assert dataset[20]["task"] == "pick the mug"
+    assert dataset[26]["action_is_pad"].tolist() == [False, True, True, True]
+    observation = schemas.from_lerobot({**item, "observation.state": item["observation.state"].numpy()})
+    difference = observation.images["head"].astype(int) - frame(9)[0].images["head"]
+    assert np.abs(difference).mean() < 8
+    assert dataset.meta.stats is not None
+    ours = DatasetReader(tmp_path / "set").statistics()
+    assert dataset.meta.stats["action"]["q99"] == pytest.approx(ours["action"].q99)
+    assert dataset.meta.stats["observation.images.head"]["mean"].shape == (3, 1, 1)
+
+
+def test_lerobot_can_go_on_recording(tmp_path: Path) -> None:
+    writer = DatasetWriter(tmp_path / "set", SPEC, SHAPES)
+    record(writer, 5)
+    writer.close()
+    dataset = LeRobotDataset("exaone/test", root=tmp_path / "set", vcodec="h264")
+    for step in range(4):
+        observation, action = frame(step)
+        extra = {"decision": "", schemas.ANNOTATION: np.array([0])}
+        dataset.add_frame({**schemas.to_lerobot(observation, action), **extra})
+    dataset.save_episode()
+    dataset.finalize()
+    assert len(LeRobotDataset("exaone/test", root=tmp_path / "set")) == 9
