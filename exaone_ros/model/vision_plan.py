@@ -1,14 +1,16 @@
 """Where every patch of an image goes in the vision encoder: the part of window attention that depends on the data.
 
-The encoder attends inside windows of `window_px` in most blocks. The plan orders the patches by window and pads each
-window to its full size, so that the graph has no data-dependent shape: a window block is one batched attention
-[windows, heads, P, P] under a key mask, a full block sees all rows under the same mask laid flat.
+The encoder attends inside windows of `window_px` in most blocks. The plan orders the patches by window and says where
+each goes when windows cut by the border are padded to their full size, so that the graph has no data-dependent shape:
+a window block is one batched attention [windows, heads, P, P] under a key mask. Only attention is padded; everything
+else, and the attention of full blocks, works on the real patches.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +20,23 @@ from exaone_ros.model.config import VisionConfig
 
 @dataclass(frozen=True)
 class VisionPlan:
-    """The plan for one image size. Arrays are read-only. R = windows * P rows, P patches in a complete window.
+    """The plan for one image size. Arrays are read-only. R patches, P patches in a complete window.
 
     Attributes:
         grid: (height, width) in visual tokens.
-        patch_index: int64 [R], for each row the patch that stands there, counted in merge order (the order of
-            `preprocess.patchify`); 0 where the row is padding.
-        key_mask: bool [windows, 1, 1, P], True where the row holds a patch.
+        patch_index: int64 [R], for each row of the encoder its patch, counted in merge order (the order of
+            `preprocess.patchify`).
+        pad_index: int64 [windows * P], for each place in the padded windows its row; any row where it is padding.
+        unpad_index: int64 [R], for each row its place in the padded windows.
+        key_mask: bool [windows, 1, 1, P], True where the place is no padding.
         cos, sin: float32 [R, head_dim / 2], 2-D rotary embedding of each row.
         reverse: int64 [tokens], for each visual token in raster order its place among the merged rows.
     """
 
     grid: tuple[int, int]
     patch_index: NDArray[np.int64]
+    pad_index: NDArray[np.int64]
+    unpad_index: NDArray[np.int64]
     key_mask: NDArray[np.bool_]
     cos: NDArray[np.float32]
     sin: NDArray[np.float32]
@@ -39,6 +45,15 @@ class VisionPlan:
     @property
     def tokens(self) -> int:
         return self.grid[0] * self.grid[1]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All arrays by their names."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "grid"}
+
+    def feeds(self, patches: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Inputs of the vision graph for patches in merge order."""
+        arrays = self.arrays()
+        return {"patches": patches[arrays.pop("patch_index")], **arrays}
 
 
 @lru_cache(maxsize=64)
@@ -56,15 +71,25 @@ def vision_plan(config: VisionConfig, height: int, width: int) -> VisionPlan:
     token = np.take_along_axis(token, np.argsort(token < 0, axis=1, kind="stable"), axis=1)
     real = token >= 0
 
-    first_patch = np.where(real, token, 0) * patches_per_token
-    patch_index = (first_patch[..., None] + np.arange(patches_per_token)).reshape(-1)
-    key_mask = np.repeat(real, patches_per_token, axis=1)[:, None, None, :]
-    reverse = np.empty(height * width, np.int64)
-    reverse[token[real]] = np.flatnonzero(real.reshape(-1))
+    in_window_order = token[real]
+    patch_index = (in_window_order[:, None] * patches_per_token + np.arange(patches_per_token)).reshape(-1)
+    place_is_real = np.repeat(real, patches_per_token, axis=1)
+    unpad_index = np.flatnonzero(place_is_real)
+    pad_index = np.zeros(place_is_real.size, np.int64)
+    pad_index[unpad_index] = np.arange(len(unpad_index))
 
     angles = _patch_angles(config, height, width)[patch_index]
-    plan = VisionPlan((height, width), patch_index, key_mask, np.cos(angles), np.sin(angles), reverse)
-    for array in (plan.patch_index, plan.key_mask, plan.cos, plan.sin, plan.reverse):
+    plan = VisionPlan(
+        grid=(height, width),
+        patch_index=patch_index,
+        pad_index=pad_index,
+        unpad_index=unpad_index,
+        key_mask=place_is_real[:, None, None, :],
+        cos=np.cos(angles),
+        sin=np.sin(angles),
+        reverse=np.argsort(in_window_order),
+    )
+    for array in plan.arrays().values():
         array.setflags(write=False)
     return plan
 

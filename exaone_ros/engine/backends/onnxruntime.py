@@ -87,14 +87,7 @@ class OnnxRuntimeBackend:
         self._check_open()
         began = time.perf_counter()
         patches, grid = preprocess(image, self._preprocess)
-        plan = vision_plan(self._config.vision, *grid)
-        feeds = {
-            "patches": patches[plan.patch_index],
-            "cos": plan.cos,
-            "sin": plan.sin,
-            "key_mask": plan.key_mask,
-            "reverse": plan.reverse,
-        }
+        feeds = vision_plan(self._config.vision, *grid).feeds(patches)
         took = time.perf_counter() - began
         try:
             (embeddings,) = self._vision.run(["visual"], feeds)
