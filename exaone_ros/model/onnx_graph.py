@@ -27,6 +27,7 @@ MIN_OPSET, MAX_OPSET = min(IR_VERSIONS), max(IR_VERSIONS)
 FUSED_FROM_OPSET = 23  # Attention, RMSNormalization and RotaryEmbedding are single operators from here on
 _MASKED = np.float32(-1e30)  # finite: -inf gives NaN where a row is masked altogether
 _INLINE_LIMIT = (1 << 31) - (1 << 24)  # protobuf holds 2 GB, and the nodes need some of it
+_SMALL_BYTES = 1024
 
 
 class Weights(Enum):
@@ -35,7 +36,7 @@ class Weights(Enum):
     INLINE = "inline"
     """Inside the model file; at most 2 GB."""
     FILE = "file"
-    """In one file beside the model."""
+    """The large ones in one file beside the model."""
     CHECKPOINT = "checkpoint"
     """Large float32 weights stay in the checkpoint's own files, which must lie below the model; the rest is inline."""
 
@@ -103,9 +104,12 @@ class Graph:
         path.write_bytes(model.SerializeToString())
 
     def _write_data(self, model: onnx.ModelProto, data_path: Path) -> None:
-        """Write all values to one file, each aligned to 64 bytes, and refer to them."""
+        """Write all large values to one file, each aligned to 64 bytes, and refer to them."""
         with data_path.open("wb") as file:
             for name, value in self.values.items():
+                if _bytes(value) < _SMALL_BYTES:  # shape inference must be able to read shapes and axes
+                    model.graph.initializer.append(_inline(name, value))
+                    continue
                 file.write(b"\0" * (-file.tell() % 64))
                 array, offset = _array(value), file.tell()
                 file.write(array.tobytes())
@@ -228,27 +232,31 @@ class GraphBuilder:
         turned_second = self.op("Add", self.op("Mul", second, cos), self.op("Mul", first, sin))
         return self.op("Concat", turned_first, turned_second, axis=-1)
 
-    def attention(self, query: str, key: str, value: str, mask: str, heads: int, kv_heads: int, head_dim: int) -> str:
-        """Grouped-query attention under an explicit bool mask.
+    def attention(
+        self, query: str, key: str, value: str, mask: str | None, heads: int, kv_heads: int, head_dim: int
+    ) -> str:
+        """Grouped-query attention under an explicit bool mask, or of all to all.
 
         Args:
             query: [B, heads, S, D].
             key, value: [B, kv_heads, L, D].
             mask: bool [B or 1, 1, S, L]; True where a query may look. Its query axis must be full: neither ONNX Runtime
-                nor TensorRT broadcasts it inside Attention.
+                nor TensorRT broadcasts it inside Attention. None: every query sees every key.
 
         Returns:
             [B, heads, S, D].
         """
         if self.opset >= FUSED_FROM_OPSET:
-            return self.op("Attention", query, key, value, mask, scale=head_dim**-0.5)
+            inputs = [query, key, value] if mask is None else [query, key, value, mask]
+            return self.op("Attention", *inputs, scale=head_dim**-0.5)
         batch, length = self.size_of(query, 0, 1), self.size_of(query, 2, 3)
         grouped = self.reshape(query, batch, kv_heads, heads // kv_heads, length, head_dim)
         axis = self.ints(2)
         keys = self.op("Unsqueeze", self.op("Transpose", key, perm=[0, 1, 3, 2]), axis)
         scores = self.op("Mul", self.op("MatMul", grouped, keys), self.number(head_dim**-0.5))
-        masked = self.op("Where", self.op("Unsqueeze", mask, axis), scores, self.number(float(_MASKED)))
-        mixed = self.op("MatMul", self.op("Softmax", masked, axis=-1), self.op("Unsqueeze", value, axis))
+        if mask is not None:
+            scores = self.op("Where", self.op("Unsqueeze", mask, axis), scores, self.number(float(_MASKED)))
+        mixed = self.op("MatMul", self.op("Softmax", scores, axis=-1), self.op("Unsqueeze", value, axis))
         return self.reshape(mixed, batch, heads, length, head_dim)
 
 

@@ -11,7 +11,13 @@ BACKENDS = ("onnxruntime", "torch")
 
 
 def open_backend(
-    name: str, checkpoint_dir: str | Path, *, slots: int = 8, context: int = 1024, threads: int = 0, device: str = "cpu"
+    name: str,
+    checkpoint_dir: str | Path,
+    *,
+    slots: int = 8,
+    context: int = 1024,
+    threads: int | None = None,
+    device: str = "cpu",
 ) -> Backend:
     """Load a checkpoint into a backend.
 
@@ -20,7 +26,7 @@ def open_backend(
         checkpoint_dir: Hugging Face directory of an EXAONE 4.5 checkpoint.
         slots: KV cache slots.
         context: tokens that fit into one slot.
-        threads: of the computation; 0 leaves it to the runtime (one per core).
+        threads: of the computation; None or 0 leaves it to the runtime (one per core).
         device: "cpu", or "cuda" / "cuda:N". What is asked for is used or refused, never replaced.
 
     Raises:
@@ -32,9 +38,9 @@ def open_backend(
         require("onnx", "cpu")
         from exaone_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(checkpoint_dir, slots=slots, context=context, threads=threads, device=device)
+        return OnnxRuntimeBackend(checkpoint_dir, slots=slots, context=context, threads=threads or 0, device=device)
     if name == "torch":
         from exaone_ros.engine.backends.torch_reference import TorchBackend
 
-        return TorchBackend(checkpoint_dir, slots=slots, context=context, threads=threads, device=device)
+        return TorchBackend(checkpoint_dir, slots=slots, context=context, threads=threads or 0, device=device)
     raise EngineError(f"backend is {name!r}; expected one of {BACKENDS}")
