@@ -67,13 +67,15 @@ def check_wheels_fit() -> None:
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise ProvisionError(
-            f"This machine is {platform.system()} on {platform.machine()}; ROS 2 wheels exist for Linux on x86-64 only. "
-            "Install ROS 2 (Jazzy on Ubuntu 24.04) with apt, source its setup.bash, and run this again: it will use that ROS."
+            f"This machine is {platform.system()} on {platform.machine()}; "
+            "ROS 2 wheels exist for Linux on x86-64 only. Install ROS 2 (Jazzy on Ubuntu 24.04) with apt, "
+            "source its setup.bash, and run this again: it will use that ROS."
         )
     if sys.version_info[:2] > NEWEST_PYTHON_WITH_WHEELS:
         found = ".".join(map(str, sys.version_info[:3]))
         raise ProvisionError(
-            f"Python is {found}; ROS 2 wheels exist for 3.10 to 3.14. Run this with one of those, e.g. `make PYTHON=python3.12 ...`."
+            f"Python is {found}; ROS 2 wheels exist for 3.10 to 3.14. "
+            "Run this with one of those, e.g. `make PYTHON=python3.12 ...`."
         )
 
 
@@ -89,8 +91,8 @@ def find_sourced_ros() -> SourcedRos | None:
     if importlib.util.find_spec("rclpy") is None:
         raise ProvisionError(
             f"ROS_DISTRO is '{distribution}' but {sys.executable} cannot import rclpy. "
-            f"Either source /opt/ros/{distribution}/setup.bash and use its own Python (`make PYTHON=/usr/bin/python3 ...`), "
-            "or `unset ROS_DISTRO` to have ROS 2 installed from wheels."
+            f"Either source /opt/ros/{distribution}/setup.bash and use the Python it was built for "
+            "(`make PYTHON=/usr/bin/python3 ...`), or `unset ROS_DISTRO` to have ROS 2 installed from wheels."
         )
     return SourcedRos(distribution, sys.executable)
 
@@ -148,7 +150,8 @@ def install_debian_packages(packages: Sequence[DebianPackage], report: Report) -
         raise ProvisionError(
             f"These Debian packages are missing:\n{listed}\n"
             f"  What to do: sudo apt-get update && sudo {' '.join(command)}\n"
-            "  then run this again. (As root, or with sudo that asks for no password, this does it by itself unless EXAONE_APT=0.)"
+            "  then run this again. "
+            "(As root, or with sudo that asks for no password, this does it by itself unless EXAONE_APT=0.)"
         )
     report.say(f"  Missing Debian packages:\n{listed}")
     advice = f"run it by hand to see why: sudo apt-get update && sudo {' '.join(command)}"
@@ -160,7 +163,8 @@ def install_debian_packages(packages: Sequence[DebianPackage], report: Report) -
     if still:
         raise ProvisionError(
             f"apt-get installed {', '.join(still)}, yet what they bring is not found by {sys.executable}. "
-            "If this Python is not the system's own, give it its headers and venv module, or use `make PYTHON=/usr/bin/python3 ...`."
+            "If this Python is not the system's own, give it its headers and venv module, "
+            "or use the system's: `make PYTHON=/usr/bin/python3 ...`."
         )
 
 

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -36,6 +35,10 @@ class Stamps:
     def is_done(self, step: str, mark: str) -> bool:
         return self._read().get(step) == mark
 
+    def knows(self, step: str) -> bool:
+        """True where the step was done, from whatever inputs."""
+        return step in self._read()
+
     def forget(self, step: str) -> None:
         done = self._read()
         if done.pop(step, None) is not None:
@@ -55,7 +58,7 @@ class Stamps:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
         fresh.write_text(json.dumps(done, indent=1))
-        os.replace(fresh, self._path)
+        fresh.replace(self._path)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from provision.report import Report, Step, watch_pip
@@ -15,7 +15,12 @@ from provision.stamp import Stamps, fingerprint
 
 DISTRIBUTIONS = ("jazzy", "kilted")
 
-_PIP_ADVICE = "look at pip's last lines above; without a network to your package index nothing can be installed. Then run this again."
+_PIP_ADVICE = (
+    "look at pip's last lines above; without your package index nothing can be installed. Then run this again."
+)
+
+# Part of every mark: to be raised whenever `point_cmake_exports_here` changes.
+_CMAKE_EXPORTS = "cmake exports 1"
 
 
 class WheelEnvironment:
@@ -38,39 +43,47 @@ class WheelEnvironment:
         return self.path / "bin" / "python"
 
     def install(self, report: Report) -> None:
-        """Bring the environment to what the requirement files say; returns at once where it is there already."""
-        mark = fingerprint(self.requirements, platform.python_version(), sys.executable, str(self.path), _PATCH_VERSION)
-        if self.python.exists() and self.stamps.is_done("packages", mark):
-            return
-        self.stamps.forget("packages")
-        if not self.stamps.is_done("python", _python_mark()):
-            with report.step(f"Making {self.path.name} (Python {platform.python_version()})") as step:
-                command = [sys.executable, "-m", "venv", "--clear", str(self.path)]
-                step.run(
-                    command,
-                    advice="install the venv module of this Python (Debian: python3-venv), then run this again.",
-                )
-            self.stamps.done("python", _python_mark())
-        with report.step(f"Installing ROS 2 {self.distribution.capitalize()} and Python packages") as step:
-            pip_install(step, self.python, self.requirements)
-            point_cmake_exports_here(self.path)
-        self.stamps.done("packages", mark)
+        """Bring the environment to what the requirement files say; returns at once where it is there already.
 
-    def build_environment(self) -> dict[str, str]:
-        """Variables for commands that build against this environment, with nothing of the caller's Python or ROS."""
+        Files that were installed before and are not asked for now stay: a run of the demo takes nothing from the tests.
+        """
+        python_mark = f"{platform.python_version()} {sys.base_prefix} {self.path}"
+        if not self.python.exists() or not self.stamps.is_done("python", python_mark):
+            with report.step(f"Making {self.path.name} (Python {platform.python_version()})") as step:
+                advice = "install the venv module of this Python (Debian: python3-venv), then run this again."
+                step.run([sys.executable, "-m", "venv", "--clear", str(self.path)], advice=advice)
+            self.stamps.done("python", python_mark)
+        marks = {file: fingerprint([file], _CMAKE_EXPORTS) for file in self.requirements}
+        missing = [file for file, mark in marks.items() if not self.stamps.is_done(_step(file), mark)]
+        if not missing:
+            return
+        kept = [file for file in sorted(self.requirements[0].parent.glob("*.txt")) if self.stamps.knows(_step(file))]
+        with report.step(f"Installing {' and '.join(_group(file) for file in missing)}") as step:
+            for file in missing:
+                self.stamps.forget(_step(file))
+            pip_install(step, self.python, without_ros(os.environ), dict.fromkeys([*self.requirements, *kept]))
+            point_cmake_exports_here(self.path)
+        for file in missing:
+            self.stamps.done(_step(file), marks[file])
+
+    def variables(self) -> dict[str, str]:
+        """For commands in this environment: the caller's variables without its Python or ROS, ours instead."""
         env = without_ros(os.environ)
         env["PATH"] = f"{self.path / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"
         env["VIRTUAL_ENV"] = str(self.path)
+        # Read by CMake, by colcon, and by nodes that look up a package's folder.
         env["AMENT_PREFIX_PATH"] = env["CMAKE_PREFIX_PATH"] = str(self.path)
         return env
 
 
-def pip_install(step: Step, python: Path, requirements: Sequence[Path], *options: str) -> None:
-    """Install requirement files with the pip of an environment."""
+def pip_install(
+    step: Step, python: Path, variables: Mapping[str, str], requirements: Iterable[Path], *options: str
+) -> None:
+    """Install requirement files, all in one go so that their versions agree, with the pip of `python`."""
     command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", *options]
     for file in requirements:
         command += ["-r", str(file)]
-    step.run(command, advice=_PIP_ADVICE, env=without_ros(os.environ), watch=watch_pip)
+    step.run(command, advice=_PIP_ADVICE, env=variables, watch=watch_pip)
 
 
 def without_ros(env: Mapping[str, str]) -> dict[str, str]:
@@ -93,14 +106,11 @@ def without_ros(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name not in leaks}
 
 
-_PATCH_VERSION = "cmake exports 1"
-
-
 def point_cmake_exports_here(prefix: Path) -> None:
-    """Replace the include paths of the machine that built the wheels, in their CMake exports, by the ones of this machine.
+    """Correct the CMake exports of the wheels: they carry include paths of the machine that built them.
 
-    Without it CMake stops at the first `find_package`: the exports name folders below /opt/python that do not exist here.
-    Safe to run again.
+    Without it CMake stops at the first `find_package`: the paths lead to folders below /opt/python that do not exist
+    here. Safe to run again.
     """
     script = "import sysconfig, numpy; print(sysconfig.get_path('include')); print(numpy.get_include())"
     found = subprocess.run(
@@ -121,5 +131,20 @@ def point_cmake_exports_here(prefix: Path) -> None:
         export.write_text(after, encoding="utf-8", errors="surrogateescape")
 
 
-def _python_mark() -> str:
-    return f"{platform.python_version()} {sys.executable}"
+def _step(requirements: Path) -> str:
+    return f"packages {requirements.stem}"
+
+
+def _group(requirements: Path) -> str:
+    """What a requirement file brings, in words."""
+    words = {
+        "ros-jazzy": "ROS 2 Jazzy",
+        "ros-kilted": "ROS 2 Kilted",
+        "build": "colcon",
+        "system": "numpy and OpenCV",
+        "runtime": "the engine and the simulator",
+        "test": "pytest",
+        "reference": "torch and transformers",
+        "lint": "ruff and mypy",
+    }
+    return words.get(requirements.stem, requirements.name)

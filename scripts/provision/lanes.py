@@ -1,0 +1,159 @@
+"""The lanes of the test run: each proves one thing about the package, and counts what passed and what failed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from provision.environment import REQUIREMENTS, ROOT, Runtime
+from provision.interfaces import FASTER_BUILD
+from provision.report import CommandFailed, Report, watch_ninja
+from provision.stamp import Stamps, exclusive, fingerprint
+from provision.wheels import pip_install
+
+WORK = ROOT / ".test_work"
+
+# Modules without which a lane would silently test less than it says.
+ROS_MODULES = ("rclpy", "exaone_interfaces", "vision_msgs")
+ALL_MODULES = (*ROS_MODULES, "onnxruntime", "mujoco", "rosbags", "torch", "transformers")
+REFERENCE_MODULES = ("torch", "transformers")
+
+NEWEST_PYTHON_WITH_NUMPY_1 = (3, 12)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one lane found.
+
+    Attributes:
+        passed: tests or checks.
+        failed: tests or checks, at least 1 where the lane itself broke.
+        skipped: tests that said why they cannot run here.
+        note: what a reader should know, e.g. why the lane broke.
+    """
+
+    passed: int
+    failed: int
+    skipped: int = 0
+    note: str = ""
+
+
+def lint(runtime: Runtime) -> Outcome:
+    """Style, format and types."""
+    python = str(runtime.python)
+    checks = {
+        "ruff check": [python, "-m", "ruff", "check", "."],
+        "ruff format": [python, "-m", "ruff", "format", "--check", "."],
+        "mypy": [python, "-m", "mypy"],
+    }
+    wrong = []
+    for name, command in checks.items():
+        print(f"-- {name}", flush=True)
+        if subprocess.run(command, cwd=ROOT, env=runtime.variables, check=False).returncode != 0:
+            wrong.append(name)
+    return Outcome(len(checks) - len(wrong), len(wrong), note=", ".join(wrong))
+
+
+def pytest(
+    name: str,
+    runtime: Runtime,
+    *arguments: str,
+    require: Sequence[str] = ALL_MODULES,
+    without: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Outcome:
+    """The tests in one Python.
+
+    Args:
+        name: of the lane, for its result file.
+        runtime: which Python.
+        arguments: for pytest: what to run.
+        require: modules that have to be there; without one the lane fails.
+        without: modules whose tests are left to other lanes.
+        variables: on top of the runtime's.
+    """
+    results = WORK / f"{name}.xml"
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.unlink(missing_ok=True)
+    command = [str(runtime.python), "-m", "pytest", "-q", f"--junit-xml={results}", *arguments]
+    chosen = {"EXAONE_TEST_REQUIRE": ",".join(require), "EXAONE_TEST_WITHOUT": ",".join(without)}
+    env = {**runtime.variables, **chosen, **(variables or {})}
+    status = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    return _judged([results] if results.exists() else [], status, "pytest")
+
+
+def with_numpy_1(runtime: Runtime, report: Report) -> Outcome:
+    """The tests that need no torch, with the numpy of an apt ROS 2 laid over the environment of the wheels."""
+    if sys.version_info[:2] > NEWEST_PYTHON_WITH_NUMPY_1:
+        return Outcome(
+            0, 0, note=f"not run: numpy 1.26 does not exist for Python {sys.version_info[0]}.{sys.version_info[1]}"
+        )
+    requirements = REQUIREMENTS / "numpy1.txt"
+    overlay = runtime.python.parent.parent / "numpy1"
+    stamps, mark = Stamps(overlay), fingerprint([requirements])
+    with exclusive(overlay):
+        if not stamps.is_done("numpy", mark):
+            shutil.rmtree(overlay, ignore_errors=True)
+            with report.step("Installing numpy 1.26") as step:
+                pip_install(step, runtime.python, runtime.variables, [requirements], "--target", str(overlay))
+            stamps.done("numpy", mark)
+    path = f"{overlay}:{runtime.variables.get('PYTHONPATH', '')}"
+    variables = {"PYTHONPATH": path, "EXAONE_TEST_NUMPY": "1.26"}
+    return pytest("numpy1", runtime, "-m", "not slow and not installed", without=REFERENCE_MODULES, variables=variables)
+
+
+def colcon(runtime: Runtime, report: Report) -> Outcome:
+    """A real `colcon build` and `colcon test` of both packages, in a workspace of their own."""
+    workspace = WORK / "colcon"
+    shutil.rmtree(workspace, ignore_errors=True)
+    variables = dict(runtime.variables)
+    cmake = ["-DCMAKE_C_FLAGS=-O0", "-DCMAKE_CXX_FLAGS=-O0", f"-DPython3_EXECUTABLE={runtime.python}", "-G", "Ninja"]
+    cmake.append(f"-DCMAKE_PROJECT_INCLUDE={FASTER_BUILD}")
+    if runtime.prefix is not None:
+        variables.update(AMENT_PREFIX_PATH=str(runtime.prefix), CMAKE_PREFIX_PATH=str(runtime.prefix))
+    # The package in the root hides the one inside it from colcon's search: both are named.
+    where = ["--base-paths", str(ROOT), str(ROOT / "exaone_interfaces")]
+    where += ["--build-base", str(workspace / "build"), "--install-base", str(workspace / "install")]
+    program = [str(runtime.python), "-m", "colcon", "--log-base", str(workspace / "log")]
+    build = [*program, "build", *where, "--executor", "sequential", "--event-handlers", "console_direct+"]
+    try:
+        with report.step("colcon build") as step:
+            step.run(
+                [*build, "--cmake-args", *cmake],
+                advice="see the first error in the log.",
+                env=variables,
+                watch=watch_ninja,
+            )
+    except CommandFailed as error:
+        print(error)
+        return Outcome(0, 1, note="colcon build failed")
+    variables["EXAONE_INSTALL_SPACE"] = str(workspace / "install")
+    chosen = ["--pytest-args", "-m", "installed"]
+    test = [*program, "test", *where, "--executor", "sequential", "--event-handlers", "console_direct+", *chosen]
+    status = subprocess.run(test, cwd=ROOT, env=variables, check=False).returncode
+    results = [path for path in (workspace / "build").rglob("*.xml") if _is_junit(path)]
+    return _judged(results, status, "colcon test")
+
+
+def _is_junit(path: Path) -> bool:
+    return path.name == "pytest.xml" or path.name.endswith(".xunit.xml")
+
+
+def _judged(results: Sequence[Path], status: int, program: str) -> Outcome:
+    """Sum JUnit files; a run that ended badly or ran nothing is a failure even where no test says so."""
+    passed = failed = skipped = 0
+    for path in results:
+        for suite in ElementTree.parse(path).getroot().iter("testsuite"):
+            tests, bad, skips = (int(suite.get(key, 0)) for key in ("tests", "failures", "skipped"))
+            bad += int(suite.get("errors", 0))
+            passed, failed, skipped = passed + tests - bad - skips, failed + bad, skipped + skips
+    if failed == 0 and passed == 0:
+        return Outcome(0, 1, skipped, f"{program} ran no test (it ended with {status})")
+    if failed == 0 and status != 0:
+        return Outcome(passed, 1, skipped, f"{program} ended with {status}")
+    return Outcome(passed, failed, skipped)

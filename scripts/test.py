@@ -1,0 +1,102 @@
+"""Run the tests: `python3 scripts/test.py [LANE...]`, every lane without a name. Does its own set-up.
+
+Ends with a table of the lanes and a last line `N passed, N failed`; the exit status is 0 only where nothing failed and
+every lane ran some test. Where a ROS 2 is sourced the lanes run on it, and the ones that install others are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from provision import lanes
+from provision.environment import Runtime
+from provision.host import find_sourced_ros
+from provision.lanes import Outcome
+from provision.report import ProvisionError, Report
+
+from setup import TEST_GROUPS, prepare, told
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A part of the test run.
+
+    Attributes:
+        title: what it proves.
+        run: does it, set-up included.
+        wheels_only: it makes no sense on a sourced ROS 2.
+    """
+
+    title: str
+    run: Callable[[Report], Outcome]
+    wheels_only: bool = False
+
+
+def full(report: Report) -> Runtime:
+    """The Python with everything: the sourced ROS 2, or Jazzy."""
+    return prepare("jazzy", TEST_GROUPS, report)
+
+
+def kilted(report: Report) -> Outcome:
+    """The tests without torch on the second distribution."""
+    runtime = prepare("kilted", ["test"], report)
+    require = [name for name in lanes.ALL_MODULES if name not in lanes.REFERENCE_MODULES]
+    return lanes.pytest("kilted", runtime, "-m", "not slow and not installed", require=require)
+
+
+LANES = {
+    "lint": Lane("ruff and mypy", lambda report: lanes.lint(full(report))),
+    "full": Lane("all tests (Jazzy, numpy 2)", lambda report: lanes.pytest("full", full(report))),
+    "colcon": Lane("colcon build and test", lambda report: lanes.colcon(full(report), report)),
+    "numpy1": Lane("numpy 1.26", lambda report: lanes.with_numpy_1(full(report), report), wheels_only=True),
+    "kilted": Lane("ROS 2 Kilted", kilted, wheels_only=True),
+}
+
+
+def run_lane(lane: Lane, report: Report) -> Outcome:
+    """Run one lane; whatever breaks is its outcome, so that the others still run."""
+    try:
+        return lane.run(report)
+    except ProvisionError as error:
+        print(error, file=sys.stderr)
+        return Outcome(0, 1, note="its set-up failed")
+    except Exception:  # a fault of the test run itself: shown, counted, and no reason to hide the other lanes
+        traceback.print_exc()
+        return Outcome(0, 1, note="the lane itself broke")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lanes", nargs="*", metavar="LANE", help=f"any of {', '.join(LANES)}")
+    options = parser.parse_args()
+    unknown = [name for name in options.lanes if name not in LANES]
+    if unknown:
+        parser.error(f"no lane is called {', '.join(unknown)}; there are {', '.join(LANES)}")
+    sourced = told(lambda _: find_sourced_ros()) is not None
+    chosen = options.lanes or [name for name, lane in LANES.items() if not (sourced and lane.wheels_only)]
+
+    rows = []
+    for name in chosen:
+        print(f"\n=== {name}: {LANES[name].title}", flush=True)
+        started = time.monotonic()
+        outcome = told(partial(run_lane, LANES[name]))
+        rows.append((name, outcome, time.monotonic() - started))
+
+    print(f"\n{'lane':<10}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    for name, outcome, took in rows:
+        counts = f"{outcome.passed:>8}{outcome.failed:>8}{outcome.skipped:>9}"
+        print(f"{name:<10}{counts}{took:>9.0f}  {outcome.note}".rstrip())
+    passed, failed = sum(row[1].passed for row in rows), sum(row[1].failed for row in rows)
+    print(f"\n{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
