@@ -1,0 +1,43 @@
+"""Finds processes that tests started and did not end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+# Inherited by every process of a test run, which is how they are recognised, whoever their parent is by then.
+MARK = "EXAONE_TEST_RUN"
+
+_GRACE_S = 3.0
+
+
+def marked_processes(mark: str) -> dict[int, str]:
+    """Process id and command line of each running process of this run, except this one and its parents."""
+    wanted = f"{MARK}={mark}".encode()
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) in (os.getpid(), os.getppid()):
+            continue
+        try:
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                if command:  # empty for one that has ended and only waits for its parent
+                    found[int(entry.name)] = command
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue  # it ended while we looked, or belongs to somebody else
+    return found
+
+
+def end_leftovers(mark: str) -> dict[int, str]:
+    """Kill what is still running after a short grace; returns what had to be killed."""
+    deadline = time.monotonic() + _GRACE_S
+    while (left := marked_processes(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for pid in left:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # it ended by itself just now
+    return left
