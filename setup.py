@@ -1,0 +1,61 @@
+"""The ROS 2 package exaone_ros, built by colcon (ament_python) or pip."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "exaone_ros"
+
+# What every backend needs to turn a checkpoint and tasks into graphs, grammars and tokens.
+ENGINE = ["llguidance>=1.3,<2", "onnx>=1.18,<2", "tokenizers>=0.20,<1"]
+REFERENCE = ["pillow>=10", "torch>=2.6", "transformers>=5.23,<6"]
+SIMULATION = ["mujoco>=3.2,<5"]
+
+EXTRAS = {
+    "cpu": [*ENGINE, "onnxruntime>=1.22,<2"],
+    "gpu": [*ENGINE, "onnxruntime-gpu>=1.22,<2"],
+    "tensorrt": [*ENGINE, "tensorrt>=10.3"],
+    "torch": [*ENGINE, *REFERENCE],
+    "sim": SIMULATION,
+    "demo": [*ENGINE, *SIMULATION, "onnxruntime>=1.22,<2", "psutil>=5.9", "rich>=13", "rosbags>=0.10.10,<0.12"],
+    "train": [*ENGINE, *REFERENCE, *SIMULATION, "safetensors>=0.4", "tqdm>=4.60"],
+    "dev": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=7.4", "rosbags>=0.10.10,<0.12", "ruff>=0.6"],
+}
+
+
+def shared_files(*folders: str) -> list[tuple[str, list[str]]]:
+    """What `share/exaone_ros` holds: every file below `folders`, where it lies in the repository."""
+    below: dict[str, list[str]] = {}
+    for folder in folders:
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                below.setdefault(f"share/{PACKAGE}/{path.parent.as_posix()}", []).append(path.as_posix())
+    return list(below.items())
+
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="Camera frames in; boxes, counts and reasoned decisions out: EXAONE 4.5 for robots, as ROS 2 topics.",
+    maintainer="exaone_ros maintainers",
+    maintainer_email="maintainers@example.com",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={PACKAGE: ["**/*.xml", "**/*.json", "**/*.yaml", "py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        *shared_files("config", "launch", "models"),
+    ],
+    # rclpy and the messages come from ROS: see package.xml.
+    install_requires=["Jinja2>=3.0", "numpy>=1.23,<3", "opencv-python>=4.6,<5", "PyYAML>=5.4", "setuptools"],
+    extras_require=EXTRAS,
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            f"perception = {PACKAGE}.nodes.perception:main",
+            f"simulator = {PACKAGE}.nodes.simulator:main",
+        ],
+    },
+)
