@@ -42,7 +42,7 @@ def _mug_meshes() -> str:
         vertices, faces = mug(radius, height)
         vertex = " ".join(f"{value:.6f}" for value in vertices.ravel())
         face = " ".join(map(str, faces.ravel()))
-        meshes.append(f'<mesh name="mug_{index}" inertia="shell" vertex="{vertex}" face="{face}"/>')
+        meshes.append(f'<mesh name="mug_{index}" vertex="{vertex}" face="{face}"/>')
     return "\n".join(meshes)
 
 
@@ -165,14 +165,14 @@ def world_mjcf(*, free: bool = False, shadow_px: int = 1024, samples: int = 4, m
     <default class="pooled">
       <geom group="{HIDDEN_GROUP}" material="object" mass="0" contype="0" conaffinity="0"/>
     </default>
-    <default class="person"><geom group="0" mass="0" contype="0" conaffinity="0"/></default>
-    <default class="obstacle"><geom group="{HIDDEN_GROUP}" mass="0" contype="0" conaffinity="0"/></default>
+    <default class="person"><geom group="0" mass=".01" contype="0" conaffinity="0"/></default>
+    <default class="obstacle"><geom group="{HIDDEN_GROUP}" mass=".01" contype="0" conaffinity="0"/></default>
     <default class="fixture"><geom contype="1" conaffinity="1"/></default>
   </default>
   <worldbody>
-    <light name="key" type="directional" pos="0 0 3" dir="0 0 -1" diffuse=".6 .6 .6" specular=".25 .25 .25"
+    <light name="key" directional="true" pos="0 0 3" dir="0 0 -1" diffuse=".6 .6 .6" specular=".25 .25 .25"
            castshadow="true"/>
-    <light name="fill" type="directional" pos="-1 2 3" dir=".4 -.5 -1" diffuse=".2 .2 .2" specular="0 0 0"
+    <light name="fill" directional="true" pos="-1 2 3" dir=".4 -.5 -1" diffuse=".2 .2 .2" specular="0 0 0"
            castshadow="false"/>
     <geom name="floor" class="fixture" type="plane" size="5 5 .1" material="floor_{next(iter(FLOORS))}"/>
     <geom name="wall" class="fixture" type="box" pos="3.6 0 1.5" size=".05 5 1.5"/>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -49,8 +50,8 @@ def test_frames_and_joints_come_with_rising_stamps_of_their_own_moment() -> None
     with running(example_settings()) as (_, listener):
         frames = [listener.frames.get(timeout=20) for _ in range(5)]
         joints = [listener.joints.get(timeout=20) for _ in range(5)]
-    assert all(a.stamp_ns < b.stamp_ns for a, b in zip(frames, frames[1:], strict=False))
-    assert all(a[0] < b[0] for a, b in zip(joints, joints[1:], strict=False))
+    assert all(a.stamp_ns < b.stamp_ns for a, b in itertools.pairwise(frames))
+    assert all(a[0] < b[0] for a, b in itertools.pairwise(joints))
     assert frames[0].stamp_ns > 0 and frames[0].frame.image.shape == (120, 160, 3)
     for stamp_ns, states in joints:
         assert stamp_ns == round(states.time_s * 1e9)
