@@ -26,7 +26,7 @@ class Constraint(Protocol):
         ...
 
     def forced(self) -> list[int]:
-        """The tokens that have to follow now, empty where there is a choice; they count as taken."""
+        """All tokens that have to follow now, empty where there is a choice; they count as taken."""
         ...
 
     def allowed(self) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ordered
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from exaone_ros.engine.timings import Meter
 from exaone_ros.engine.token_table import TokenTable
 from exaone_ros.errors import EngineError, ExaoneError, PromptTooLong
 from exaone_ros.tasks import SYSTEM, Task
+
+QUESTIONS_KEPT = 256
 
 
 class Engine:
@@ -50,6 +53,8 @@ class Engine:
         self._grammars = Grammars(table)
         self._image_token = image_token
         self._system = system
+        # Standing tasks ask the same on every frame: tokenizing their questions took as long as a decode step.
+        self._suffix = lru_cache(maxsize=QUESTIONS_KEPT)(partial(prompts.suffix, system=system))
         self._slots = SlotPool(backend.limits.slots)
         self._frames: set[Frame] = set()
         self._slots_with_head: set[int] = set()
@@ -241,7 +246,7 @@ class Engine:
         return FrameAnswers(tuple(answers[index] for index in range(len(tasks))), meter.read())
 
     def _sequence(self, task: Task, prefix: Prefix, sampling: Sampling) -> Sequence:
-        tokens = self._prompts.suffix(task.prompt(), system=self._system, thinking=task.thinking)
+        tokens = self._suffix(task.prompt(), thinking=task.thinking)
         question = Question(
             task.name,
             tokens,

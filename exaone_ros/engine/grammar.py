@@ -82,19 +82,19 @@ class JsonAnswer:
         return bool(self._matcher.is_stopped())
 
     def forced(self) -> list[int]:
-        tokens: list[int] = list(self._matcher.compute_ff_tokens())
-        if not tokens:
-            return []
-        tokens = tokens[: self._matcher.validate_tokens(tokens)]
-        if not tokens:
+        tokens: list[int] = []
+        while following := self._matcher.compute_ff_tokens():
+            taken = self._matcher.try_consume_tokens(following)
+            tokens += following[:taken]
+            if taken == len(following):
+                break
             # The forced text is spelled like a special token and was encoded as that token, which stands for no text.
             # Its first byte alone breaks the spelling; what follows is then encoded as text.
-            first = self._matcher.compute_ff_bytes()[0]
-            if first not in self._table.byte_tokens:
-                self._fail(f"needs a token for the byte {first:#04x}, which the tokenizer lacks")
-            tokens = [self._table.byte_tokens[first]]
-        if not self._matcher.consume_tokens(tokens):
-            self._fail(f"does not take the tokens {tokens} that it asked for itself")
+            byte = self._matcher.compute_ff_bytes()[0]
+            if byte not in self._table.byte_tokens:
+                self._fail(f"needs a token for the byte {byte:#04x}, which the tokenizer lacks")
+            self.take(self._table.byte_tokens[byte])
+            tokens.append(self._table.byte_tokens[byte])
         return tokens
 
     def allowed(self) -> NDArray[np.int64]:

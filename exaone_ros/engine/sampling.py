@@ -80,7 +80,7 @@ def choose(
     logits: NDArray[np.float32],
     allowed: NDArray[np.int64],
     sampling: Sampling,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
     chosen_before: NDArray[np.int64],
     *,
     evidence: bool = True,
@@ -91,7 +91,7 @@ def choose(
         logits: float32 [vocab].
         allowed: ids, ascending, not empty. Greedy ties go to the lowest id, as `argmax` over all logits would.
         sampling: how to choose.
-        rng: advanced by one draw where the choice is sampled.
+        rng: advanced by one draw where the choice is sampled; greedy choices need none.
         chosen_before: ids that the presence penalty applies to, ascending.
         evidence: whether alternatives are wanted (in free text nobody reads them).
 
@@ -110,7 +110,12 @@ def choose(
     probabilities = _softmax(scores)
     if sampling.presence_penalty and chosen_before.size:
         scores -= sampling.presence_penalty * np.isin(allowed, chosen_before, assume_unique=True)
-    at = int(scores.argmax()) if sampling.temperature == 0 else _draw(scores, sampling, rng)
+    if sampling.temperature == 0:
+        at = int(scores.argmax())
+    elif rng is None:
+        raise EngineError("sampling at a temperature needs a random generator")
+    else:
+        at = _draw(scores, sampling, rng)
     alternatives = _most_probable(allowed, probabilities, at) if evidence else ()
     return Choice(int(allowed[at]), float(probabilities[at]), alternatives)
 

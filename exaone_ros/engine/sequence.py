@@ -6,6 +6,7 @@ import enum
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,6 @@ class Sequence:
         self._evidence: list[TokenEvidence] = []
         self._answer_tokens = 0
         self._chosen: set[int] = set()
-        self._rng = np.random.default_rng([question.sampling.seed, zlib.crc32(question.name.encode())])
         self._thinking: Thinking | None = None
         self._constraints: list[Constraint] = []
         if question.thinking_budget:
@@ -165,11 +165,17 @@ class Sequence:
         reasoning = self._thinking.text if self._thinking else ""
         return Decoded(text, tuple(self._evidence), reasoning)
 
+    @cached_property
+    def _rng(self) -> np.random.Generator:
+        """Made when first drawn from: it costs as much as choosing a token greedily does."""
+        return np.random.default_rng([self.question.sampling.seed, zlib.crc32(self.question.name.encode())])
+
     def _choose(self, logits: NDArray[np.float32]) -> None:
         constraint, sampling = self._constraints[0], self.question.sampling
         before = np.array(sorted(self._chosen) if sampling.presence_penalty else [], np.int64)
         structured = isinstance(constraint, JsonAnswer)
-        choice = choose(logits, constraint.allowed(), sampling, self._rng, before, evidence=structured)
+        rng = self._rng if sampling.temperature else None
+        choice = choose(logits, constraint.allowed(), sampling, rng, before, evidence=structured)
         constraint.take(choice.token)
         self._chosen.add(choice.token)
         self.tokens_sampled += 1
@@ -188,7 +194,7 @@ class Sequence:
             for token in forced:
                 self._append(token, TokenEvidence(self._table.token_bytes[token]))
             self.tokens_forced += len(forced)
-            if not forced and not constraint.complete:
+            if not constraint.complete:
                 break
         if not self._constraints:
             concluded = self._thinking is not None and self._thinking.concluded
