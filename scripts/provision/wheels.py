@@ -58,7 +58,8 @@ class WheelEnvironment:
         if not missing:
             return
         kept = [file for file in sorted(self.requirements[0].parent.glob("*.txt")) if self.stamps.knows(_step(file))]
-        with report.step(f"Installing {' and '.join(_group(file) for file in missing)}") as step:
+        others = f" and {len(missing) - 1} more groups" if len(missing) > 1 else ""
+        with report.step(f"Installing {_group(missing[0])}{others} of Python packages") as step:
             for file in missing:
                 self.stamps.forget(_step(file))
             pip_install(step, self.python, without_ros(os.environ), dict.fromkeys([*self.requirements, *kept]))
@@ -121,14 +122,17 @@ def point_cmake_exports_here(prefix: Path) -> None:
         check=True,
     )
     python_include, numpy_include = found.stdout.split("\n")[:2]
-    numpy_path = re.compile(r'/opt/python/cp[^";]*?/numpy/_core/include')
-    python_path = re.compile(r'/opt/python/cp[^";]*?/include/python[0-9.]+t?')
     for export in sorted(prefix.glob("share/*/cmake/*.cmake")):
         before = export.read_text(encoding="utf-8", errors="surrogateescape")
-        if "/opt/python/cp" not in before:
-            continue
-        after = python_path.sub(lambda _: python_include, numpy_path.sub(lambda _: numpy_include, before))
-        export.write_text(after, encoding="utf-8", errors="surrogateescape")
+        after = with_include_paths(before, python_include, numpy_include)
+        if after != before:
+            export.write_text(after, encoding="utf-8", errors="surrogateescape")
+
+
+def with_include_paths(export: str, python_include: str, numpy_include: str) -> str:
+    """A CMake export of a wheel with the include folders of Python and numpy replaced by those of this machine."""
+    export = re.sub(r'/opt/python/cp[^";]*?/numpy/_core/include', lambda _: numpy_include, export)
+    return re.sub(r'/opt/python/cp[^";]*?/include/python[0-9.]+t?', lambda _: python_include, export)
 
 
 def _step(requirements: Path) -> str:

@@ -1,0 +1,54 @@
+"""The sum at the end of a test run cannot be green by accident."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from provision import lanes
+from provision.environment import Runtime
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def judged(folder: Path, *suites: str, status: int = 0) -> lanes.Outcome:
+    files = []
+    for index, suite in enumerate(suites):
+        files.append(folder / f"{index}.xml")
+        files[-1].write_text(f"<testsuites>{suite}</testsuites>")
+    return lanes._judged(files, status, "pytest")
+
+
+def test_results_are_summed(tmp_path: Path) -> None:
+    first = '<testsuite tests="10" failures="1" errors="2" skipped="3"/>'
+    assert judged(tmp_path, first, '<testsuite tests="5"/>', status=1) == lanes.Outcome(9, 3, 3)
+
+
+@pytest.mark.parametrize("suites", [(), ('<testsuite tests="4" skipped="4"/>',)])
+def test_a_lane_that_ran_nothing_has_failed(tmp_path: Path, suites: tuple[str, ...]) -> None:
+    outcome = judged(tmp_path, *suites, status=5)
+    assert (outcome.passed, outcome.failed) == (0, 1)
+    assert "ran no test" in outcome.note
+
+
+def test_a_bad_end_counts_even_where_every_test_passed(tmp_path: Path) -> None:
+    outcome = judged(tmp_path, '<testsuite tests="4"/>', status=-6)
+    assert (outcome.passed, outcome.failed) == (4, 1)
+    assert "-6" in outcome.note
+
+
+def test_a_lane_without_a_module_that_it_needs_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not shrink silently to the tests that can still run."""
+    monkeypatch.setattr(lanes, "WORK", tmp_path)
+    runtime = Runtime("jazzy", Path(sys.executable), {"PATH": "/usr/bin:/bin"}, None)
+    outcome = lanes.pytest("lane", runtime, "--collect-only", require=["no_such_module"])
+    assert (outcome.passed, outcome.failed) == (0, 1)
+
+
+def test_a_wrong_lane_name_is_refused_with_the_right_ones() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "test.py"), "jazy"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 2
+    assert "jazy" in answer.stderr and "lint, full, colcon" in answer.stderr
