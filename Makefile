@@ -15,7 +15,7 @@ setup:  ## make this machine ready to run the nodes
 	@$(PYTHON) scripts/setup.py --ros $(ROS)
 
 demo:  ## simulated robot -> EXAONE 4.5 -> ROS 2 topics, half a minute; results in demo_out/
-	@$(RUN) -- -m exaone_ros.demo $(ARGS)
+	@$(RUN) -- -m exaone_ros.nodes.demo $(ARGS)
 
 test:  ## all lanes: lint, Jazzy, colcon, Kilted, numpy 1.26
 	@$(PYTHON) scripts/test.py $(ARGS)

@@ -10,6 +10,7 @@ PACKAGE = "exaone_ros"
 ENGINE = ["llguidance>=1.3,<2", "onnx>=1.18,<2", "tokenizers>=0.20,<1"]
 REFERENCE = ["pillow>=10", "torch>=2.6", "transformers>=5.23,<6"]
 SIMULATION = ["mujoco>=3.2,<5"]
+RECORDING = ["rosbags>=0.10.10,<0.12"]
 
 EXTRAS = {
     "cpu": [*ENGINE, "onnxruntime>=1.22,<2"],
@@ -17,9 +18,10 @@ EXTRAS = {
     "tensorrt": [*ENGINE, "tensorrt>=10.3"],
     "torch": [*ENGINE, *REFERENCE],
     "sim": SIMULATION,
-    "demo": [*ENGINE, *SIMULATION, "onnxruntime>=1.22,<2", "psutil>=5.9", "rich>=13", "rosbags>=0.10.10,<0.12"],
+    "record": RECORDING,
+    "demo": [*ENGINE, *SIMULATION, "onnxruntime>=1.22,<2", *RECORDING, "psutil>=5.9", "rich>=13"],
     "train": [*ENGINE, *REFERENCE, *SIMULATION, "safetensors>=0.4", "tqdm>=4.60"],
-    "dev": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=7.4", "rosbags>=0.10.10,<0.12", "ruff>=0.6"],
+    "dev": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=7.4", "ruff>=0.6", *RECORDING],
 }
 
 
