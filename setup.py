@@ -10,7 +10,7 @@ PACKAGE = "exaone_ros"
 ENGINE = ["llguidance>=1.3,<2", "onnx>=1.18,<2", "tokenizers>=0.20,<1"]
 REFERENCE = ["pillow>=10", "torch>=2.6", "transformers>=5.23,<6"]
 SIMULATION = ["mujoco>=3.2,<5"]
-RECORDING = ["rosbags>=0.10.10,<0.12"]
+BAGS = ["rosbags>=0.10.10,<0.12"]
 
 EXTRAS = {
     "cpu": [*ENGINE, "onnxruntime>=1.22,<2"],
@@ -18,10 +18,10 @@ EXTRAS = {
     "tensorrt": [*ENGINE, "tensorrt>=10.3"],
     "torch": [*ENGINE, *REFERENCE],
     "sim": SIMULATION,
-    "record": RECORDING,
-    "demo": [*ENGINE, *SIMULATION, "onnxruntime>=1.22,<2", *RECORDING, "psutil>=5.9", "rich>=13"],
+    "record": [*BAGS, "av>=12", "pyarrow>=14"],
+    "demo": [*ENGINE, *SIMULATION, "onnxruntime>=1.22,<2", *BAGS, "psutil>=5.9", "rich>=13"],
     "train": [*ENGINE, *REFERENCE, *SIMULATION, "safetensors>=0.4", "tqdm>=4.60"],
-    "dev": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=7.4", "ruff>=0.6", *RECORDING],
+    "dev": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=7.4", "ruff>=0.6", *BAGS],
 }
 
 

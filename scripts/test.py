@@ -46,8 +46,7 @@ def full(report: Report) -> Runtime:
 def kilted(report: Report) -> Outcome:
     """The tests without torch on the second distribution."""
     runtime = prepare("kilted", ["test"], report)
-    require = [name for name in lanes.ALL_MODULES if name not in lanes.REFERENCE_MODULES]
-    return lanes.pytest("kilted", runtime, "-m", "not slow and not installed", require=require)
+    return lanes.pytest("kilted", runtime, "-m", "not slow and not installed", require=lanes.SMALL_MODULES)
 
 
 LANES = {

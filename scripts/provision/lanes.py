@@ -20,7 +20,8 @@ WORK = ROOT / ".test_work"
 
 # Modules without which a lane would silently test less than it says.
 ROS_MODULES = ("rclpy", "exaone_interfaces", "vision_msgs")
-ALL_MODULES = (*ROS_MODULES, "onnxruntime", "mujoco", "rosbags", "torch", "transformers")
+SMALL_MODULES = (*ROS_MODULES, "onnxruntime", "llguidance", "mujoco", "rosbags")
+ALL_MODULES = (*SMALL_MODULES, "torch", "transformers", "pyarrow", "av")
 REFERENCE_MODULES = ("torch", "transformers")
 
 NEWEST_PYTHON_WITH_NUMPY_1 = (3, 12)

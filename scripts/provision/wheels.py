@@ -59,7 +59,7 @@ class WheelEnvironment:
             return
         kept = [file for file in sorted(self.requirements[0].parent.glob("*.txt")) if self.stamps.knows(_step(file))]
         others = f" and {len(missing) - 1} more groups" if len(missing) > 1 else ""
-        with report.step(f"Installing {_group(missing[0])}{others} of Python packages") as step:
+        with report.step(f"Installing {_group(missing[0])}{others} of packages") as step:
             for file in missing:
                 self.stamps.forget(_step(file))
             pip_install(step, self.python, without_ros(os.environ), dict.fromkeys([*self.requirements, *kept]))
@@ -140,15 +140,6 @@ def _step(requirements: Path) -> str:
 
 
 def _group(requirements: Path) -> str:
-    """What a requirement file brings, in words."""
-    words = {
-        "ros-jazzy": "ROS 2 Jazzy",
-        "ros-kilted": "ROS 2 Kilted",
-        "build": "colcon",
-        "system": "numpy and OpenCV",
-        "runtime": "the engine and the simulator",
-        "test": "pytest",
-        "reference": "torch and transformers",
-        "lint": "ruff and mypy",
-    }
-    return words.get(requirements.stem, requirements.name)
+    """What a requirement file brings, in words that go before 'packages'."""
+    words = {"ros-jazzy": "ROS 2 Jazzy", "ros-kilted": "ROS 2 Kilted", "build": "colcon", "reference": "torch"}
+    return words.get(requirements.stem, requirements.stem)
