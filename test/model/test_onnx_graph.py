@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from model.tiny_checkpoint import tiny_config, write_checkpoint
 
+from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.errors import CheckpointError
 from exaone_ros.model import onnx_graph
 from exaone_ros.model.checkpoint import Checkpoint
@@ -25,7 +26,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("tiny")))
 
 
-def vision_graph(checkpoint: Checkpoint, opset: int = 24) -> Graph:
+OPSET = best_opset(onnxruntime)
+
+
+def vision_graph(checkpoint: Checkpoint, opset: int = OPSET) -> Graph:
     return build_vision(checkpoint, PreprocessConfig.read(checkpoint.directory, checkpoint.config.vision), opset)
 
 

@@ -15,18 +15,23 @@ from exaone_ros.engine.backend import Limits, Row, VisualTokens
 from exaone_ros.engine.backends.batching import Batch, plan_batches
 from exaone_ros.engine.backends.device_kv_cache import DeviceKvCache, device_of
 from exaone_ros.engine.backends.kv_cache import HostKvCache, KvCache
+from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.engine.backends.rows import check_copy, check_rows, check_sizes, check_start
 from exaone_ros.errors import CheckpointError, EngineError, require
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.decoder_graph import KvWrite, build_decoder
-from exaone_ros.model.onnx_graph import MAX_OPSET, Graph, Weights
+from exaone_ros.model.onnx_graph import Graph, Weights
 from exaone_ros.model.preprocess import PreprocessConfig, preprocess
 from exaone_ros.model.vision_graph import build_vision
 from exaone_ros.model.vision_plan import vision_plan
 
 
 class OnnxRuntimeBackend:
-    """Backend over ONNX Runtime. KV caches are bound in place: a decode step copies nothing."""
+    """Backend over ONNX Runtime. KV caches are bound in place: a decode step copies nothing.
+
+    Attributes:
+        opset: of the graphs that run.
+    """
 
     name = "onnxruntime"
 
@@ -38,7 +43,7 @@ class OnnxRuntimeBackend:
         context: int,
         threads: int = 0,
         device: str = "cpu",
-        opset: int = MAX_OPSET,
+        opset: int | None = None,
         kv_write: KvWrite | None = None,
     ) -> None:
         """Build the graphs and load them; takes about as long as reading the weights.
@@ -49,7 +54,7 @@ class OnnxRuntimeBackend:
             context: tokens that fit into one slot.
             threads: of the computation; 0 = one per core.
             device: "cpu", or "cuda" / "cuda:N" with the wheel onnxruntime-gpu.
-            opset: of the graphs, 18 to 24.
+            opset: of the graphs, 18 to 24; None = the latest that the installed runtime has.
             kv_write: how keys and values are written; default: the best that the opset has.
 
         Raises:
@@ -64,9 +69,10 @@ class OnnxRuntimeBackend:
         check_sizes(self._config, slots, context, threads)
         self._limits = Limits(slots, context, self._config.text.vocab, self._preprocess.max_visual_tokens)
         provider = _provider(runtime, device)
-        graph = build_vision(checkpoint, self._preprocess, opset)
+        self.opset = best_opset(runtime) if opset is None else opset
+        graph = build_vision(checkpoint, self._preprocess, self.opset)
         self._vision: Any = _session(runtime, graph, provider, threads)
-        graph = build_decoder(checkpoint, context, opset, kv_write)
+        graph = build_decoder(checkpoint, context, self.opset, kv_write)
         self._decoder: Any = _session(runtime, graph, provider, threads)
         self._inputs = {value.name for value in self._decoder.get_inputs()}
         self._device = device_of(provider)

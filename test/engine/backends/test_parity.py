@@ -25,6 +25,7 @@ BACKENDS: dict[str, Callable[..., Backend]] = {
     "torch": partial(open_backend, "torch"),
     "onnxruntime": partial(open_backend, "onnxruntime"),
     "onnxruntime-scatter-elements": partial(OnnxRuntimeBackend, kv_write=KvWrite.SCATTER_ELEMENTS),
+    "onnxruntime-opset23": partial(OnnxRuntimeBackend, opset=23),
     "onnxruntime-opset20": partial(OnnxRuntimeBackend, opset=20),
     "onnxruntime-opset18": partial(OnnxRuntimeBackend, opset=18),
 }
