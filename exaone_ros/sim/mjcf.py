@@ -188,6 +188,19 @@ def world_mjcf(*, free: bool = False, shadow_px: int = 1024, samples: int = 4, m
 </mujoco>"""
 
 
+def robot_mjcf() -> str:
+    """MJCF of the robot alone, its pelvis pinned: all that kinematics needs."""
+    return f"""<mujoco model="exaone_humanoid">
+  <compiler angle="radian" autolimits="true"/>
+  <asset>{humanoid.humanoid_materials()}</asset>
+  <default>{humanoid.humanoid_defaults()}</default>
+  <worldbody>{humanoid.humanoid_body(False)}</worldbody>
+  <actuator>
+{humanoid.humanoid_actuators()}
+  </actuator>
+</mujoco>"""
+
+
 def yaw_quaternion(yaw_rad: float) -> tuple[float, float, float, float]:
     """Quaternion (w, x, y, z) of a turn about the vertical."""
     return math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)
