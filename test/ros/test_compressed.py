@@ -1,0 +1,115 @@
+"""JPEG and PNG pictures: read as they are, refused when cut off, damaged, deep or enormous."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from exaone_ros.ros.compressed import compressed_to_rgb, picture_size
+from exaone_ros.ros.pixels import UnusableImage
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    """Smooth colours, 48x64 RGB: JPEG keeps them."""
+    rows, columns = np.mgrid[0:48, 0:64]
+    return np.stack([rows * 5, columns * 4, 255 - rows - columns], axis=-1).astype(np.uint8)
+
+
+def encoded(rgb: np.ndarray, extension: str) -> bytes:
+    return bytes(cv2.imencode(extension, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1])
+
+
+def test_png_is_exact_and_jpeg_is_close(scene: np.ndarray) -> None:
+    np.testing.assert_array_equal(compressed_to_rgb(encoded(scene, ".png"), "rgb8; png compressed bgr8"), scene)
+    jpeg = compressed_to_rgb(encoded(scene, ".jpg"), "jpeg")
+    assert np.abs(jpeg.astype(int) - scene).mean() < 3
+
+
+def test_grey_pictures_get_three_equal_channels(scene: np.ndarray) -> None:
+    grey = bytes(cv2.imencode(".png", scene[:, :, 0])[1])
+    rgb = compressed_to_rgb(grey, "mono8; png compressed mono8")
+    np.testing.assert_array_equal(rgb, np.repeat(scene[:, :, :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_the_size_is_read_without_decoding(scene: np.ndarray, extension: str) -> None:
+    assert picture_size(memoryview(encoded(scene, extension))) == (64, 48)
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.98])
+def test_a_picture_that_was_cut_off_is_refused(scene: np.ndarray, extension: str, share: float) -> None:
+    whole = encoded(scene, extension)
+    with pytest.raises(UnusableImage) as caught:
+        compressed_to_rgb(whole[: int(len(whole) * share)])
+    assert caught.value.reason == "undecodable"
+
+
+def test_padding_behind_a_jpeg_is_no_fault(scene: np.ndarray) -> None:
+    assert compressed_to_rgb(encoded(scene, ".jpg") + bytes(16)).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xd8",
+        b"GIF89a" + bytes(50),
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xd9",
+        b"\xff\xd8\xff\xe0\xff\xff\xff\xd9",
+    ],
+)
+def test_other_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(UnusableImage) as caught:
+        compressed_to_rgb(data)
+    assert caught.value.reason == "undecodable"
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A complete PNG whose header names a size that its pixels do not have."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
+    )
+
+
+def test_an_enormous_picture_costs_no_memory(scene: np.ndarray) -> None:
+    with pytest.raises(UnusableImage) as caught:
+        compressed_to_rgb(png_that_claims(60000, 60000))
+    assert caught.value.reason == "too_large"
+    with pytest.raises(UnusableImage) as caught:
+        compressed_to_rgb(png_that_claims(0, 10))
+    assert caught.value.reason == "zero_size"
+    jpeg = bytearray(encoded(scene, ".jpg"))
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", 65000, 65000)
+    with pytest.raises(UnusableImage) as caught:
+        compressed_to_rgb(jpeg)
+    assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize("format", ["16UC1; compressedDepth png", "16UC1; png compressed ", "32FC1; compressedDepth"])
+def test_depth_is_refused(scene: np.ndarray, format: str) -> None:
+    with pytest.raises(UnusableImage) as caught:
+        compressed_to_rgb(encoded(scene, ".png"), format)
+    assert caught.value.reason == "not_colour"
+
+
+def test_a_rotation_tag_does_not_turn_the_pixels(scene: np.ndarray) -> None:
+    jpeg = encoded(scene, ".jpg")
+    # APP1 with one EXIF entry: orientation (0x0112) = 6, "turn right"
+    tiff = b"MM\x00*\x00\x00\x00\x08" + b"\x00\x01" + b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00" + bytes(4)
+    body = b"Exif\x00\x00" + tiff
+    tagged = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+    assert cv2.imdecode(np.frombuffer(tagged, np.uint8), cv2.IMREAD_COLOR).shape == (64, 48, 3)  # the tag is real
+    assert compressed_to_rgb(tagged).shape == (48, 64, 3)
