@@ -1,0 +1,75 @@
+"""Each trouble has its name, and the gravest wins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exaone_ros.ros.health import Health, State, judge, judge_idle
+from exaone_ros.ros.meter import Reading
+
+GOOD: dict[str, Any] = {
+    "totals": {"frames.received": 100, "frames.fresh": 100, "frames.answered": 50},
+    "recent": {"frames.received": 100, "frames.fresh": 100, "frames.answered": 50},
+    "rates_hz": {"frames.answered": 5.0},
+    "since_s": {"frames.received": 0.1, "frames.fresh": 0.1, "frames.answered": 0.2, "engine.done": 0.2},
+}
+
+
+def health(*, publishers: int = 1, active_s: float = 60.0, busy_s: float = 0.0, **changes: dict[str, Any]) -> Health:
+    """Judge the good reading with some entries changed."""
+    reading = Reading(**{part: GOOD[part] | changes.get(part, {}) for part in GOOD})
+    return judge(reading, publishers=publishers, active_s=active_s, busy_s=busy_s, camera_timeout_s=2.0, max_age_s=1.0)
+
+
+def test_a_good_node_is_ok() -> None:
+    assert health().state is State.OK and health().state.level == 0
+
+
+def test_each_trouble_is_named_with_its_numbers() -> None:
+    silent = health(since_s={"frames.fresh": 5.0}, recent={"frames.received": 0})
+    assert silent.state is State.STALE_CAMERA and "5.0 s" in silent.reason
+    alone = health(publishers=0, since_s={"frames.fresh": 5.0}, recent={"frames.received": 0})
+    assert alone.state is State.STALE_CAMERA and "nobody publishes" in alone.reason
+    old = health(since_s={"frames.fresh": 5.0}, recent={"dropped.stale": 30, "dropped.zero_stamp": 2})
+    assert old.state is State.STALE_CAMERA and "30 stale, 2 zero_stamp" in old.reason
+    slow = health(recent={"dropped.late": 40})
+    assert slow.state is State.ENGINE_SLOW and "40 of 90" in slow.reason
+    assert health(busy_s=2.5).state is State.ENGINE_SLOW
+    assert health(since_s={"engine.failed": 0.1}).state is State.ENGINE_FAILED
+    assert health(since_s={"engine.failed": 0.5}).state is State.OK  # it has answered since
+    bad = health(recent={"bad.wrong_step": 3})
+    assert bad.state is State.DEGRADED and "3 wrong_step" in bad.reason
+    assert "2 way" in health(recent={"failed.way": 2}).reason
+
+
+def test_the_gravest_wins() -> None:
+    everything = {
+        "recent": {"bad.wrong_step": 3, "dropped.late": 99},
+        "since_s": {"engine.failed": 0.1, "frames.fresh": 9.0},
+    }
+    assert health(**everything).state is State.ENGINE_FAILED
+    del everything["since_s"]["engine.failed"]
+    assert health(**everything).state is State.STALE_CAMERA
+
+
+def test_a_young_node_waits_before_it_complains() -> None:
+    nothing = Reading()
+    young = judge(nothing, publishers=1, active_s=1.0, busy_s=0.0, camera_timeout_s=2.0, max_age_s=1.0)
+    assert young.state is State.STARTING and young.state.level == 0
+    older = judge(nothing, publishers=1, active_s=3.0, busy_s=0.0, camera_timeout_s=2.0, max_age_s=1.0)
+    assert older.state is State.STALE_CAMERA and "became active" in older.reason
+
+
+def test_a_publisher_with_another_qos_is_the_likely_reason() -> None:
+    reading = Reading(totals={"qos.incompatible": 1})
+    found = judge(reading, publishers=1, active_s=3.0, busy_s=0.0, camera_timeout_s=2.0, max_age_s=1.0)
+    assert found.state is State.STALE_CAMERA and "best_effort" in found.reason
+
+
+def test_a_node_that_is_not_active_says_why() -> None:
+    assert judge_idle("unconfigured", None).state is State.UNCONFIGURED
+    failed = judge_idle("unconfigured", "configure: CheckpointError: no config.json")
+    assert failed.state is State.CONFIGURE_FAILED and "config.json" in failed.reason and failed.state.level == 2
+    assert judge_idle("configuring", None).state is State.CONFIGURING
+    assert judge_idle("inactive", None).state is State.INACTIVE
+    assert judge_idle("inactive", "activate: ...").state is State.ACTIVATE_FAILED
