@@ -1,0 +1,217 @@
+"""Typed results to messages, task messages to tasks and back. All of it without a node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+from builtin_interfaces.msg import Duration, Time
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from exaone_interfaces.msg import Decision, ObjectCount, ObjectCounts
+from exaone_interfaces.msg import Task as TaskMessage
+from exaone_ros.engine.sequence import Outcome
+from exaone_ros.errors import TaskError
+from exaone_ros.ros.worker import Publication, TimelyAnswer
+from exaone_ros.tasks import Count, Counted, Decide, Decided, Grounding, StandingTask, task_from_dict
+
+Result = TypeVar("Result", Grounding, Counted)
+
+_OUTCOMES = {
+    Outcome.DONE: Decision.OUTCOME_DONE,
+    Outcome.BUDGET: Decision.OUTCOME_BUDGET,
+    Outcome.CANCELLED: Decision.OUTCOME_CANCELLED,
+    Outcome.FAILED: Decision.OUTCOME_FAILED,
+}
+
+
+def time_to_ns(time: Time) -> int:
+    """A stamp as nanoseconds."""
+    return time.sec * 1_000_000_000 + time.nanosec
+
+
+def ns_to_time(nanoseconds: int) -> Time:
+    """Nanoseconds since the epoch (>= 0) as a stamp."""
+    sec, nanosec = divmod(nanoseconds, 1_000_000_000)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def ns_to_duration(nanoseconds: int) -> Duration:
+    """Nanoseconds as a duration; may be negative."""
+    sec, nanosec = divmod(nanoseconds, 1_000_000_000)
+    return Duration(sec=sec, nanosec=nanosec)
+
+
+def header_of(publication: Publication) -> Header:
+    """The header of the image that was looked at: answers carry it unchanged."""
+    return Header(stamp=ns_to_time(publication.frame.stamp_ns), frame_id=publication.frame.frame_id)
+
+
+def detections_message(publication: Publication) -> Detection2DArray | None:
+    """The located objects of all ground tasks that were answered; an empty list says that nothing was seen.
+
+    Boxes are in pixels of the source image. `id` is ``<task>/<number>``, so that the tasks can be told apart; a score
+    is NaN where the engine gives no probabilities. None where no ground task was answered: that is not the same as
+    empty.
+    """
+    header = header_of(publication)
+    answered = _results(publication, Grounding)
+    if not answered:
+        return None
+    message = Detection2DArray(header=header)
+    for task, grounding in answered:
+        for number, found in enumerate(grounding.detections):
+            message.detections.append(_detection(header, f"{task}/{number}", found.label, found.box, found.score))
+    return message
+
+
+def _detection(
+    header: Header, identity: str, label: str, box: tuple[float, float, float, float], score: float
+) -> Detection2D:
+    x1, y1, x2, y2 = box
+    hypothesis = ObjectHypothesisWithPose()
+    hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = label, float(score)
+    detection = Detection2D(header=header, id=identity, results=[hypothesis])
+    detection.bbox.center.position.x, detection.bbox.center.position.y = (x1 + x2) / 2, (y1 + y2) / 2
+    detection.bbox.size_x, detection.bbox.size_y = float(x2 - x1), float(y2 - y1)
+    return detection
+
+
+def box_of(detection: Detection2D) -> tuple[float, float, float, float]:
+    """(x1, y1, x2, y2) in pixels of a published detection."""
+    x, y = detection.bbox.center.position.x, detection.bbox.center.position.y
+    half_width, half_height = detection.bbox.size_x / 2, detection.bbox.size_y / 2
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
+def counts_message(publication: Publication) -> ObjectCounts | None:
+    """All counts that were answered; None where no count task was."""
+    answered = _results(publication, Counted)
+    if not answered:
+        return None
+    return ObjectCounts(
+        header=header_of(publication),
+        counts=[
+            ObjectCount(task=task, label=counted.label, count=counted.count, probability=float(counted.probability))
+            for task, counted in answered
+        ],
+        latency=ns_to_duration(publication.latency_ns),
+        age=ns_to_duration(publication.age_ns),
+    )
+
+
+def decision_messages(publication: Publication) -> list[Decision]:
+    """One message for each decision that was asked for, answered or not: the outcome says which."""
+    return [
+        _decision(publication, timely, timely.answer.task)
+        for timely in publication.answers
+        if isinstance(timely.answer.task, Decide)
+    ]
+
+
+def _decision(publication: Publication, timely: TimelyAnswer, task: Decide) -> Decision:
+    answer = timely.answer
+    message = Decision(
+        header=header_of(publication),
+        task=task.name,
+        instruction=task.instruction,
+        options=list(task.options),
+        outcome=Decision.OUTCOME_DEADLINE if timely.missed_deadline else _OUTCOMES[answer.outcome],
+        latency=ns_to_duration(publication.latency_ns),
+        age=ns_to_duration(publication.age_ns),
+    )
+    if isinstance(answer.result, Decided):
+        message.choice = answer.result.choice
+        message.probabilities = [float(p) for p in answer.result.probabilities]
+        message.reason, message.reasoning = answer.result.reason, answer.result.reasoning
+    if answer.error is not None:
+        message.message = str(answer.error)
+    elif timely.missed_deadline:
+        message.message = "the answer came after the task's deadline"
+    elif answer.outcome is Outcome.BUDGET:
+        message.message = "the reasoning reached its budget and was made to conclude"
+    elif answer.outcome is Outcome.CANCELLED:
+        message.message = "the answer was not finished"
+    return message
+
+
+def _results(publication: Publication, kind: type[Result]) -> list[tuple[str, Result]]:
+    """(task name, result) of each task that was answered in time with a result of this kind."""
+    return [
+        (timely.answer.task.name, timely.answer.result)
+        for timely in publication.answers
+        if isinstance(timely.answer.result, kind) and not timely.missed_deadline
+    ]
+
+
+def tasks_from_message(message: TaskMessage) -> tuple[StandingTask, ...]:
+    """The standing tasks that a message asks for: one, or one for each class to be counted (under the same name).
+
+    Raises:
+        TaskError: an unknown kind, a field that this kind does not read but that is set, or a value that is refused.
+    """
+    data: dict[str, object] = {
+        "name": message.name,
+        "kind": message.kind,
+        "language": message.language or "en",
+        "thinking": message.thinking,
+        "rate": _exact(message.rate),
+        "priority": message.priority,
+        "deadline": _exact(message.deadline),
+        "camera": message.camera,
+    }
+    if message.thinking_budget:
+        data["thinking_budget"] = message.thinking_budget
+    read = {"ground": {"classes"}, "count": {"classes"}, "decide": {"instruction", "options"}}
+    read["ask"] = {"instruction", "max_tokens"}
+    for field in ("classes", "instruction", "options", "max_tokens"):
+        if getattr(message, field) and field not in read.get(message.kind, {field}):
+            raise TaskError(f"task '{message.name}': a {message.kind} task does not read '{field}'; leave it empty")
+    if message.kind == "ground":
+        return (task_from_dict(data | {"classes": list(message.classes)}),)
+    if message.kind == "count":
+        labels = list(message.classes) or [""]
+        return tuple(task_from_dict(data | {"label": label}) for label in labels)
+    if message.kind == "decide":
+        return (task_from_dict(data | {"instruction": message.instruction, "options": list(message.options)}),)
+    if message.kind == "ask":
+        budget = {"answer_tokens": message.max_tokens} if message.max_tokens else {}
+        return (task_from_dict(data | {"question": message.instruction} | budget),)
+    return (task_from_dict(data),)  # refuses the kind, with the reason
+
+
+def tasks_to_messages(tasks: Iterable[StandingTask]) -> list[TaskMessage]:
+    """The inverse of `tasks_from_message`: counts of one name that stand together become one message."""
+    return [_task_message(list(group)) for _, group in groupby(tasks, key=lambda standing: standing.task.name)]
+
+
+def _task_message(group: Sequence[StandingTask]) -> TaskMessage:
+    standing, task = group[0], group[0].task
+    message = TaskMessage(
+        name=task.name,
+        kind=task.KIND,
+        language=task.language,
+        thinking=task.thinking,
+        thinking_budget=task.thinking_budget,
+        rate=float(standing.rate_hz),
+        priority=standing.priority,
+        deadline=float(standing.deadline_s),
+        camera=standing.camera,
+    )
+    if isinstance(task, Count):
+        labels = [entry.task.label for entry in group if isinstance(entry.task, Count)]
+        message.classes = [] if labels == [""] else labels
+    elif isinstance(task, Decide):
+        message.instruction, message.options = task.instruction, list(task.options)
+    else:
+        message.classes = list(getattr(task, "classes", ()))
+        message.instruction = getattr(task, "question", "")
+        message.max_tokens = getattr(task, "answer_tokens", 0)
+    return message
+
+
+def _exact(single: float) -> float:
+    """A float32 field as it was meant: 0.1, not 0.10000000149."""
+    return float(f"{single:.7g}")

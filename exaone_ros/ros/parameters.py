@@ -1,0 +1,175 @@
+"""Parameters as data: what there is, what it means, what is allowed, and when it may change.
+
+rclpy refuses a bad value from a file by an exception in the node's constructor, and ignores unknown names. Here a node
+starts with either, and refuses to be *configured* until they are put right, with all reasons at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RclParameter
+
+from exaone_ros.errors import ExaoneError
+
+Value = bool | int | float | str
+
+_BUILT_IN = ("use_sim_time", "start_type_description_service")
+_BUILT_IN_PREFIXES = ("qos_overrides.",)
+
+
+class ParameterError(ExaoneError, ValueError):
+    """A parameter is unknown, of the wrong type, out of range, or may not change now."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a node.
+
+    Attributes:
+        name: as on the command line.
+        default: its type is the parameter's type.
+        description: what it is for, one or two sentences.
+        unit: e.g. ``s``; empty for none.
+        minimum: least number allowed.
+        maximum: greatest number allowed.
+        choices: texts allowed; empty = any.
+        live: True if it may change while the node is configured; else it is read at `configure`.
+    """
+
+    name: str
+    default: Value
+    description: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False
+
+    def checked(self, value: object) -> Value:
+        """Return `value` in the parameter's type; an integer will do for a float.
+
+        Raises:
+            ParameterError: wrong type, out of range, not finite, or not among the choices.
+        """
+        wanted = type(self.default)
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not wanted:
+            raise ParameterError(
+                f"'{self.name}' is {value!r} of type {type(value).__name__}; expected {wanted.__name__}"
+            )
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._in_range(value):
+            raise ParameterError(f"'{self.name}' is {value!r}; expected {self._range()}")
+        if self.choices and value not in self.choices:
+            raise ParameterError(f"'{self.name}' is {value!r}; expected one of {', '.join(self.choices)}")
+        return value  # type: ignore[return-value]
+
+    def descriptor(self) -> ParameterDescriptor:
+        """What `ros2 param describe` shows."""
+        when = "may change at any time" if self.live else "read at configure"
+        descriptor = ParameterDescriptor(description=f"{self.description} ({when})")
+        descriptor.additional_constraints = f"one of {', '.join(self.choices)}" if self.choices else ""
+        if self.unit:
+            descriptor.description = f"[{self.unit}] {descriptor.description}"
+        if self.minimum is not None and self.maximum is not None:
+            if isinstance(self.default, int):
+                bounds = IntegerRange(from_value=int(self.minimum), to_value=int(self.maximum), step=0)
+                descriptor.integer_range = [bounds]
+            else:
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=float(self.minimum), to_value=float(self.maximum), step=0.0)
+                ]
+        return descriptor
+
+    def _in_range(self, value: float) -> bool:
+        low = -math.inf if self.minimum is None else self.minimum
+        high = math.inf if self.maximum is None else self.maximum
+        return math.isfinite(value) and low <= value <= high
+
+    def _range(self) -> str:
+        low = "" if self.minimum is None else f"from {self.minimum:g} "
+        high = "" if self.maximum is None else f"up to {self.maximum:g} "
+        return f"{low}{high}{self.unit}".strip() or "a finite number"
+
+
+class ParameterSet:
+    """Declares the parameters of a node and keeps watch over them.
+
+    Create the node with ``automatically_declare_parameters_from_overrides=True`` and without declaring these
+    parameters; unknown names are noticed only then.
+
+    Args:
+        node: whose parameters they are.
+        parameters: all of them.
+        locked: True while the parameters that are not live may not change.
+    """
+
+    def __init__(self, node: Node, parameters: Sequence[Parameter], locked: Callable[[], bool] = lambda: False) -> None:
+        self._node, self._locked = node, locked
+        self._known = {parameter.name: parameter for parameter in parameters}
+        self._problems: dict[str, str] = {}
+        for parameter in parameters:
+            self._declare(parameter)
+        for name in node.get_parameters_by_prefix(""):
+            if not self._is_known(name):
+                near = get_close_matches(name, self._known, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ""
+                self._problems[name] = f"there is no parameter '{name}'{hint}"
+        node.add_on_set_parameters_callback(self._judge)
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the node cannot be configured: what was given at the start and is not right; empty where all is well."""
+        return list(self._problems.values())
+
+    def values(self) -> dict[str, Any]:
+        """All values by name.
+
+        Raises:
+            ParameterError: there are `problems`; names them all.
+        """
+        if self._problems:
+            raise ParameterError("; ".join(self.problems))
+        return {name: self[name] for name in self._known}
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of one parameter now."""
+        return self._known[name].checked(self._node.get_parameter(name).value)
+
+    def _declare(self, parameter: Parameter) -> None:
+        value = parameter.default
+        if self._node.has_parameter(parameter.name):
+            given = self._node.get_parameter(parameter.name).value
+            self._node.undeclare_parameter(parameter.name)
+            try:
+                value = parameter.checked(given)
+            except ParameterError as error:
+                self._problems[parameter.name] = str(error)
+        self._node.declare_parameter(parameter.name, value, parameter.descriptor(), ignore_override=True)
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._known or name in _BUILT_IN or name.startswith(_BUILT_IN_PREFIXES)
+
+    def _judge(self, changes: Iterable[RclParameter]) -> SetParametersResult:
+        """Called by rclpy before values are set; all of them are refused if one is."""
+        changes = list(changes)
+        try:
+            for change in changes:
+                parameter = self._known.get(change.name)
+                if parameter is None:
+                    continue
+                parameter.checked(change.value)
+                if not parameter.live and self._locked():
+                    raise ParameterError(f"'{change.name}' is read at configure; clean the node up first, then set it")
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        for change in changes:
+            self._problems.pop(change.name, None)
+        return SetParametersResult(successful=True)

@@ -1,0 +1,53 @@
+"""A node that is asked to end does so in order and in time, whatever it is at."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from peer import FAKE, perceiving, red_box, running
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+OUT_OF_ORDER = "not ended in order"
+
+
+@pytest.mark.parametrize("signal_number", SIGNALS)
+def test_an_idle_node_ends(tmp_path: Path, signal_number: signal.Signals) -> None:
+    with perceiving(tmp_path) as pair:
+        pair.peer.warm_up()
+        assert pair.process.end(signal_number) == 0
+        assert f"ending: {signal_number.name}" in pair.process.output()
+        assert OUT_OF_ORDER not in pair.process.output()
+
+
+@pytest.mark.parametrize("signal_number", SIGNALS)
+def test_a_node_ends_amid_an_answer(tmp_path: Path, signal_number: signal.Signals) -> None:
+    with perceiving(tmp_path, "--delay-s", "600", max_age_s=3600.0) as pair:
+        peer = pair.peer
+        peer.stream(red_box(1, 1, 9, 9), lambda: "frames.fresh" in peer.diagnostics(), "a frame that is worked on")
+        assert pair.process.end(signal_number) == 0
+        assert OUT_OF_ORDER not in pair.process.output()
+
+
+def test_a_node_ends_although_it_is_stuck_in_loading_its_model(tmp_path: Path) -> None:
+    with perceiving(tmp_path, "--load-s", "600") as pair:
+        pair.peer.state_of_health("configuring")
+        assert pair.process.end(signal.SIGTERM) == 0
+        assert OUT_OF_ORDER in pair.process.output()
+
+
+def test_a_node_that_was_not_configured_ends(tmp_path: Path) -> None:
+    with perceiving(tmp_path, autostart=False) as pair:
+        pair.peer.state_of_health("unconfigured")
+        assert pair.process.end(signal.SIGINT) == 0
+        assert OUT_OF_ORDER not in pair.process.output()
+
+
+def test_a_bad_command_line_ends_with_a_reason(tmp_path: Path) -> None:
+    with running([FAKE, "--ros-args", "-p", "nonsense"], tmp_path / "log") as process:
+        assert process.process.wait(60) == 1
+        assert "nonsense" in process.output()
