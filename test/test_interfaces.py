@@ -88,7 +88,7 @@ def test_what_is_installed_is_what_is_pinned(package: str) -> None:
 
 
 @pytest.mark.ros
-def test_messages_services_and_the_action_can_be_filled() -> None:
+def test_messages_services_and_actions_can_be_filled() -> None:
     pytest.importorskip("rclpy")
     kinds = {kind: importlib.import_module(f"exaone_interfaces.{kind}") for kind in ("msg", "srv", "action")}
     task = kinds["msg"].Task(name="find", kind=kinds["msg"].Task.KIND_GROUND, classes=["red cube"], rate=2.0)
@@ -97,3 +97,6 @@ def test_messages_services_and_the_action_can_be_filled() -> None:
     assert request.tasks[0].kind == goal.task.kind == "ground"
     assert kinds["action"].Ask.Result.ERROR_DEADLINE == 3
     assert kinds["msg"].Decision.OUTCOME_FAILED == 4
+    chunk = kinds["msg"].ActionChunk(joint_names=["a", "b"], positions=[0.0, 1.0], spec_hash="0" * 16)
+    assert len(chunk.positions) == 2
+    assert kinds["action"].RunPolicy.Result.STOP_ESTOP == "estop"
