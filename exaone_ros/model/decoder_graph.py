@@ -10,7 +10,7 @@ B rows of S tokens each, caches of L positions:
     mask_global    bool    [B, 1, S, L]    True where a query may look, in layers with global attention
     mask_local     bool    [B, 1, S, L]    the same in layers with a sliding window
     logit_rows     int64   [M]             for which of the B * S tokens logits are wanted
-    past_k.{l}, past_v.{l}        float32 [B, kv_heads, L, head_dim]
+    past_k.{l}, past_v.{l}        compute type [B, kv_heads, L, head_dim]
     logits         float32 [M, vocab]
     present_k.{l}, present_v.{l}  the caches with the new tokens written; may be bound to the memory of past_*
 """
@@ -22,7 +22,9 @@ from enum import Enum
 import numpy as np
 
 from exaone_ros.model.checkpoint import Checkpoint
-from exaone_ros.model.onnx_graph import FUSED_FROM_OPSET, MAX_OPSET, Dim, Graph, GraphBuilder
+from exaone_ros.model.graph_builder import Dim, GraphBuilder, LinearSource
+from exaone_ros.model.onnx_graph import FUSED_FROM_OPSET, MAX_OPSET, Graph
+from exaone_ros.model.precision import FLOAT32, Precision
 
 
 class KvWrite(Enum):
@@ -43,7 +45,14 @@ def default_kv_write(opset: int) -> KvWrite:
 
 
 def build_decoder(
-    checkpoint: Checkpoint, context: int, opset: int = MAX_OPSET, kv_write: KvWrite | None = None
+    checkpoint: Checkpoint,
+    context: int,
+    opset: int = MAX_OPSET,
+    kv_write: KvWrite | None = None,
+    precision: Precision = FLOAT32,
+    linears: LinearSource | None = None,
+    *,
+    fixed_capacity: bool = False,
 ) -> Graph:
     """Build the graph.
 
@@ -52,6 +61,9 @@ def build_decoder(
         context: positions that the rotary tables cover; caches may be shorter, not longer.
         opset: ONNX opset, 18 to 24; below 23 attention, norm and rotation are spelled out.
         kv_write: default: the best that the opset has.
+        precision: types of the arithmetic and of the caches.
+        linears: where the quantised weights of the layers come from; None: all are plain.
+        fixed_capacity: caches are exactly `context` long. TensorRT's TensorScatter takes no other.
 
     Raises:
         ValueError: `kv_write` needs a later opset.
@@ -60,14 +72,15 @@ def build_decoder(
     if kv_write is KvWrite.TENSOR_SCATTER and opset < TENSOR_SCATTER_FROM_OPSET:
         raise ValueError(f"opset is {opset}; TensorScatter needs {TENSOR_SCATTER_FROM_OPSET}: use SCATTER_ELEMENTS")
     c = checkpoint.config.text
-    g = GraphBuilder("exaone4_5_decoder", opset, checkpoint)
+    g = GraphBuilder("exaone4_5_decoder", opset, checkpoint, precision, linears)
     ids = g.input("input_ids", np.int64, ["B", "S"])
     visual = g.input("visual", np.float32, ["N", c.hidden])
     visual_row = g.input("visual_row", np.int64, ["B", "S"])
     positions = g.input("position_ids", np.int64, ["B", "S"])
     write_index = g.input("write_index", np.int64, ["B"])
+    capacity: Dim = context if fixed_capacity else "L"
     masks = {
-        kind: g.input(name, np.bool_, ["B", 1, "S", "L"])
+        kind: g.input(name, np.bool_, ["B", 1, "S", capacity])
         for kind, name in ((True, "mask_local"), (False, "mask_global"))
         if kind in map(c.is_sliding, range(c.layers))
     }
@@ -82,39 +95,40 @@ def build_decoder(
         attention = prefix + "self_attn."
         heads_first = []
         for name, heads in (("q", c.heads), ("k", c.kv_heads), ("v", c.kv_heads)):
-            projected = g.linear(hidden, f"{attention}{name}_proj", bias=False)
+            projected = g.linear(g.low(hidden), f"{attention}{name}_proj", bias=False)
             value = g.reshape(projected, batch_and_length, heads, c.head_dim)
-            if name != "v":
-                value = g.rms_norm(value, f"{attention}{name}_norm.weight", c.rms_eps)
+            if name == "v":
+                heads_first.append(g.op("Transpose", value, perm=[0, 2, 1, 3]))
+                continue
+            value = g.rms_norm(g.high(value), f"{attention}{name}_norm.weight", c.rms_eps)
             value = g.op("Transpose", value, perm=[0, 2, 1, 3])
-            heads_first.append(rope.apply(value) if name != "v" and c.has_rope(layer) else value)
+            heads_first.append(g.low(rope.apply(value) if c.has_rope(layer) else value))
         q, k, v = heads_first
-        shape: list[Dim] = ["B", c.kv_heads, "L", c.head_dim]
-        keys = cache.write(g.input(f"past_k.{layer}", np.float32, shape), k, f"present_k.{layer}")
-        values = cache.write(g.input(f"past_v.{layer}", np.float32, shape), v, f"present_v.{layer}")
+        shape: list[Dim] = ["B", c.kv_heads, capacity, c.head_dim]
+        keys = cache.write(g.input(f"past_k.{layer}", precision.compute, shape), k, f"present_k.{layer}")
+        values = cache.write(g.input(f"past_v.{layer}", precision.compute, shape), v, f"present_v.{layer}")
         mixed = g.attention(q, keys, values, masks[c.is_sliding(layer)], c.heads, c.kv_heads, c.head_dim)
         mixed = g.reshape(g.op("Transpose", mixed, perm=[0, 2, 1, 3]), -1, c.heads * c.head_dim)
         # Post-norm: the norm follows the sublayer, inside the residual branch.
-        mixed = g.linear(mixed, attention + "o_proj", bias=False)
+        mixed = g.high(g.linear(mixed, attention + "o_proj", bias=False))
         mixed = g.rms_norm(mixed, prefix + "post_attention_layernorm.weight", c.rms_eps)
         hidden = g.op("Add", hidden, mixed)
-        fed = g.rms_norm(
-            g.swiglu(hidden, prefix + "mlp.", bias=False), prefix + "post_feedforward_layernorm.weight", c.rms_eps
-        )
-        hidden = g.op("Add", hidden, fed)
+        fed = g.high(g.swiglu(g.low(hidden), prefix + "mlp.", bias=False))
+        hidden = g.op("Add", hidden, g.rms_norm(fed, prefix + "post_feedforward_layernorm.weight", c.rms_eps))
 
     hidden = g.rms_norm(g.op("Gather", hidden, logit_rows, axis=0), "text.norm.weight", c.rms_eps)
-    g.op("Gemm", hidden, g.weight("lm_head.weight"), transB=1, name="logits")
+    # The head stays plain whatever the layers are: an error in it is an error in the answer.
+    g.high(g.op("Gemm", g.low(hidden), g.low_weight("lm_head.weight"), transB=1), name="logits")
     g.output("logits", np.float32, ["M", c.vocab])
     for layer in range(c.layers):
         for name in ("present_k", "present_v"):
-            g.output(f"{name}.{layer}", np.float32, ["B", c.kv_heads, "L", c.head_dim])
+            g.output(f"{name}.{layer}", precision.compute, ["B", c.kv_heads, capacity, c.head_dim])
     return g.finish()
 
 
 def _embed(g: GraphBuilder, ids: str, visual: str, visual_row: str, width: int) -> str:
     """Embeddings of all tokens [B * S, hidden], with visual tokens in place of image pads."""
-    words = g.op("Gather", g.weight("text.embed_tokens.weight"), ids)
+    words = g.high(g.op("Gather", g.low_weight("text.embed_tokens.weight"), ids))
     seen = g.op("Gather", visual, g.op("Max", visual_row, g.integer(0)))
     is_visual = g.op("Unsqueeze", g.op("GreaterOrEqual", visual_row, g.integer(0)), g.ints(-1))
     return g.reshape(g.op("Where", is_visual, seen, words), -1, width)

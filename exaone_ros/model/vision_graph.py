@@ -17,22 +17,27 @@ import numpy as np
 from onnx import TensorProto
 
 from exaone_ros.model.checkpoint import Checkpoint
-from exaone_ros.model.onnx_graph import FUSED_FROM_OPSET, MAX_OPSET, Graph, GraphBuilder
+from exaone_ros.model.graph_builder import GraphBuilder
+from exaone_ros.model.onnx_graph import FUSED_FROM_OPSET, MAX_OPSET, Graph
+from exaone_ros.model.precision import FLOAT32, Precision
 from exaone_ros.model.preprocess import PreprocessConfig, fold_patch_embedding
 
 RMS_EPS = 1e-6  # fixed in the architecture, not part of the configuration
 
 
-def build_vision(checkpoint: Checkpoint, preprocess: PreprocessConfig, opset: int = MAX_OPSET) -> Graph:
+def build_vision(
+    checkpoint: Checkpoint, preprocess: PreprocessConfig, opset: int = MAX_OPSET, precision: Precision = FLOAT32
+) -> Graph:
     """Build the graph for images of any size.
 
     Args:
         checkpoint: with the weights.
         preprocess: whose normalisation is folded into the patch embedding.
         opset: ONNX opset, 18 to 24; below 23 attention, norm and rotation are spelled out.
+        precision: types of the arithmetic. The encoder is a twenty-fifth of the model: its weights stay plain.
     """
     c = checkpoint.config.vision
-    g = GraphBuilder("exaone4_5_vision", opset, checkpoint)
+    g = GraphBuilder("exaone4_5_vision", opset, checkpoint, precision)
     patches = g.input("patches", np.uint8, ["rows", c.channels * c.patch**2])
     rope = _Rope(g, c.head_dim)
     windows = _Windows(g, c.window_patches)
@@ -46,8 +51,9 @@ def build_vision(checkpoint: Checkpoint, preprocess: PreprocessConfig, opset: in
         prefix = f"visual.blocks.{block}."
         normed = g.rms_norm(hidden, prefix + "norm1.weight", RMS_EPS)
         widths = [c.heads * c.head_dim, c.kv_heads * c.head_dim]
-        qk, v = g.split(g.linear(normed, prefix + "attn.qkv", bias=True), [sum(widths), widths[1]], axis=-1)
-        q, k = g.split(rope.apply(qk, c.heads + c.kv_heads), widths, axis=-1)
+        qkv = g.linear(g.low(normed), prefix + "attn.qkv", bias=True)
+        qk, v = g.split(qkv, [sum(widths), widths[1]], axis=-1)
+        q, k = g.split(g.low(rope.apply(g.high(qk), c.heads + c.kv_heads)), widths, axis=-1)
         if block in c.full_attention_blocks:
             q, k, v = (_heads_first(g, x, (1, -1, n, c.head_dim)) for x, n in zip((q, k, v), heads, strict=True))
             mixed = _rows(g, g.attention(q, k, v, None, c.heads, c.kv_heads, c.head_dim), c.hidden)
@@ -58,16 +64,15 @@ def build_vision(checkpoint: Checkpoint, preprocess: PreprocessConfig, opset: in
             )
             mixed = g.attention(q, k, v, windows.mask, c.heads, c.kv_heads, c.head_dim)
             mixed = windows.unpad(_rows(g, mixed, c.hidden))
-        hidden = g.op("Add", hidden, g.linear(mixed, prefix + "attn.proj", bias=True))
+        hidden = g.op("Add", hidden, g.high(g.linear(mixed, prefix + "attn.proj", bias=True)))
         normed = g.rms_norm(hidden, prefix + "norm2.weight", RMS_EPS)
-        hidden = g.op("Add", hidden, g.swiglu(normed, prefix + "mlp.", bias=True))
+        hidden = g.op("Add", hidden, g.high(g.swiglu(g.low(normed), prefix + "mlp.", bias=True)))
 
     hidden = g.rms_norm(hidden, "visual.merger.ln_q.weight", RMS_EPS)
     merged = g.reshape(hidden, -1, c.hidden * c.merge**2)
     merged = g.op("Gather", merged, reverse, axis=0)
-    merged = _gelu(g, g.linear(merged, "visual.merger.mlp.0", bias=True))
-    last = [merged, g.weight("visual.merger.mlp.2.weight"), g.weight("visual.merger.mlp.2.bias")]
-    g.op("Gemm", *last, transB=1, name="visual")
+    merged = _gelu(g, g.high(g.linear(g.low(merged), "visual.merger.mlp.0", bias=True)))
+    g.high(g.linear(g.low(merged), "visual.merger.mlp.2", bias=True), name="visual")
     g.output("visual", np.float32, ["tokens", c.out_hidden])
     return g.finish()
 

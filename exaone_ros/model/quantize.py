@@ -1,0 +1,198 @@
+"""Weight-only quantisation of the decoder's linear layers, done here: rounding to nearest, or with AWQ-style scales.
+
+A quantised weight is laid out [in, out], the other way round than in a checkpoint: both TensorRT and ONNX Runtime fuse
+DequantizeLinear into a MatMul of this layout only. Nothing is computed before the graph is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.model.checkpoint import Checkpoint
+from exaone_ros.model.onnx_values import Derived
+from exaone_ros.model.precision import Precision, WeightFormat
+
+INT4 = np.dtype(ml_dtypes.int4)
+FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
+FP4 = np.dtype(ml_dtypes.float4_e2m1fn)
+BLOCKS = (128, 64, 32, 16)
+"""Block sizes of INT4, best first. TensorRT takes 128 and 64."""
+NVFP4_BLOCK = 16
+_INT4_MAX, _INT8_MAX, _FP8_MAX, _FP4_MAX = 7.0, 127.0, 448.0, 6.0
+_DTYPES = {
+    WeightFormat.INT4: INT4,
+    WeightFormat.INT8: np.dtype(np.int8),
+    WeightFormat.FP8: FP8,
+    WeightFormat.NVFP4: FP4,
+}
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantised weight as arrays.
+
+    weight[i, o] = values[i, o] * scale[i / block, o] * global_scale + offset[i / block, o]
+
+    Attributes:
+        values: int4, int8, float8_e4m3fn or float4_e2m1fn [in, out].
+        scale: [in / block, out], or [out] without blocks; positive.
+        global_scale: of the scales themselves (NVFP4), a scalar.
+        offset: [in / block, out], from formats with zero points.
+        input_scale: [in]; the layer's inputs are multiplied by it, the weight is already divided by it.
+    """
+
+    values: NDArray[Any]
+    scale: NDArray[Any]
+    global_scale: NDArray[Any] | None = None
+    offset: NDArray[Any] | None = None
+    input_scale: NDArray[Any] | None = None
+
+    def dequantized(self) -> NDArray[np.float32]:
+        """The weight that a product with it amounts to, float32 [out, in] as in a checkpoint."""
+        weight = self.values.astype(np.float32)
+        repeats = len(weight) // len(self.scale) if self.scale.ndim == 2 else 1
+        scale = self.scale.astype(np.float32)
+        if self.global_scale is not None:
+            scale = scale * self.global_scale.astype(np.float32)
+        weight *= np.repeat(scale, repeats, axis=0) if scale.ndim == 2 else scale
+        if self.offset is not None:
+            weight += np.repeat(self.offset.astype(np.float32), repeats, axis=0)
+        if self.input_scale is not None:
+            weight *= self.input_scale.astype(np.float32)[:, None]
+        return np.ascontiguousarray(weight.T)
+
+
+@dataclass(frozen=True)
+class QuantizedLinear:
+    """A quantised weight whose arrays are computed when they are written; fields as in `Quantized`.
+
+    Attributes:
+        block: inputs that share a scale; None: all.
+    """
+
+    block: int | None
+    values: Derived
+    scale: Derived
+    global_scale: Derived | None = None
+    offset: Derived | None = None
+    input_scale: Derived | None = None
+
+
+class Quantizer:
+    """Quantises the linear layers of a checkpoint's decoder; a `LinearSource` of the graph builder."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        precision: Precision,
+        input_scales: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            checkpoint: with plain weights.
+            precision: format of the weights and type of the scales.
+            input_scales: by the name of a layer float32 [in], see `awq.input_scales`; layers without one are rounded
+                as they are.
+
+        Raises:
+            ValueError: the precision has plain weights.
+        """
+        if precision.weights is WeightFormat.PLAIN:
+            raise ValueError(f"precision '{precision.name}' does not quantise; expected int4, int8, fp8 or nvfp4")
+        self._checkpoint, self._precision = checkpoint, precision
+        self._input_scales = input_scales or {}
+        # One weight has several arrays, which are written one after the other: compute it once.
+        self._latest: Callable[[str], Quantized] = lru_cache(maxsize=1)(self.quantize)
+
+    def quantize(self, name: str) -> Quantized:
+        """The quantised weight `<name>.weight`."""
+        weight = self._checkpoint.read(name + ".weight").T
+        return quantize(weight, self._precision, self._input_scales.get(name))
+
+    def linear(self, name: str) -> QuantizedLinear | None:
+        if not name.startswith("text.layers."):
+            return None
+        out, into = self._checkpoint.stored(name + ".weight").shape
+        block = block_size(self._precision.weights, into)
+        if block == 0:
+            return None
+        scale_shape = (into // block, out) if block else (out,)
+        nvfp4 = self._precision.weights is WeightFormat.NVFP4
+        compute = self._precision.compute
+
+        def part(field: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Derived:
+            return Derived(dtype, shape, lambda: getattr(self._latest(name), field))
+
+        return QuantizedLinear(
+            block,
+            part("values", _DTYPES[self._precision.weights], (into, out)),
+            part("scale", FP8 if nvfp4 else compute, scale_shape),
+            part("global_scale", compute, ()) if nvfp4 else None,
+            input_scale=part("input_scale", compute, (into,)) if name in self._input_scales else None,
+        )
+
+
+def block_size(weights: WeightFormat, into: int) -> int | None:
+    """Inputs that share a scale; None: all; 0: the format has no block that divides them, the layer stays plain."""
+    if weights is WeightFormat.INT4:
+        return next((block for block in BLOCKS if into % block == 0), 0)
+    if weights is WeightFormat.NVFP4:
+        return NVFP4_BLOCK if into % NVFP4_BLOCK == 0 else 0
+    return None
+
+
+def quantize(
+    weight: NDArray[np.float32], precision: Precision, input_scale: NDArray[np.float32] | None = None
+) -> Quantized:
+    """Round a weight to nearest.
+
+    Args:
+        weight: float32 [in, out]. Its inputs must have a block size of the format.
+        precision: format of the weights and type of the scales.
+        input_scale: float32 [in], positive; the weight is divided by it and the layer's inputs multiplied.
+    """
+    compute = precision.compute
+    rounded_inputs = None if input_scale is None else input_scale.astype(compute)
+    if rounded_inputs is not None:
+        weight = weight / rounded_inputs.astype(np.float32)[:, None]
+    if precision.weights is WeightFormat.NVFP4:
+        return _nvfp4(weight, compute, rounded_inputs)
+    block = block_size(precision.weights, len(weight)) or len(weight)
+    highest = {WeightFormat.INT4: _INT4_MAX, WeightFormat.INT8: _INT8_MAX}.get(precision.weights, _FP8_MAX)
+    blocks = weight.reshape(-1, block, weight.shape[1])
+    scale = _positive(np.abs(blocks).max(axis=1) / highest).astype(compute)
+    ratio = blocks / scale.astype(np.float32)[:, None]
+    if precision.weights is WeightFormat.FP8:
+        values = np.clip(ratio, -_FP8_MAX, _FP8_MAX).astype(FP8)
+    else:
+        values = np.clip(np.rint(ratio), -highest - 1, highest).astype(np.int8).astype(_DTYPES[precision.weights])
+    return Quantized(
+        values.reshape(weight.shape),
+        scale if precision.weights is WeightFormat.INT4 else scale[0],
+        input_scale=rounded_inputs,
+    )
+
+
+def _nvfp4(weight: NDArray[np.float32], compute: np.dtype[Any], input_scale: NDArray[Any] | None) -> Quantized:
+    blocks = weight.reshape(-1, NVFP4_BLOCK, weight.shape[1])
+    highest = np.abs(blocks).max(axis=1)
+    overall = _positive(np.asarray(highest.max() / (_FP4_MAX * _FP8_MAX), np.float32)).astype(compute)
+    scale = (highest / _FP4_MAX / overall.astype(np.float32)).astype(FP8)
+    smallest = np.float32(ml_dtypes.finfo(FP8).smallest_subnormal)
+    scale = np.maximum(scale.astype(np.float32), smallest).astype(FP8)
+    ratio = blocks / (scale.astype(np.float32) * overall.astype(np.float32))[:, None]
+    values = np.clip(ratio, -_FP4_MAX, _FP4_MAX).astype(FP4).reshape(weight.shape)
+    return Quantized(values, scale, np.asarray(overall), input_scale=input_scale)
+
+
+def _positive(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """TensorRT refuses a scale of zero: 1 where all weights are, and nothing that half precision rounds to zero."""
+    return np.where(scale > 0, np.maximum(scale, np.float32(1e-6)), np.float32(1.0)).astype(np.float32)
