@@ -1,0 +1,112 @@
+"""Parameters are refused with reasons that a person can act on, at the right moment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.parameter import Parameter as RclParameter
+
+from exaone_ros.ros.parameters import Parameter, ParameterError, ParameterSet
+
+RATE = Parameter("rate", 2.5, "How often.", unit="Hz", minimum=0.0, maximum=100.0, live=True)
+SIZE = Parameter("size", 3, "How many.", minimum=1, maximum=8)
+MODE = Parameter("mode", "fast", "Which way.", choices=("fast", "slow"))
+WATCH = Parameter("watch", True, "Whether.")
+ALL = (RATE, SIZE, MODE, WATCH)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "expected"),
+    [(RATE, 0.0, 0.0), (RATE, 100, 100.0), (SIZE, 8, 8), (MODE, "slow", "slow"), (WATCH, False, False)],
+)
+def test_good_values_come_in_the_type_of_the_default(parameter: Parameter, value: Any, expected: Any) -> None:
+    checked = parameter.checked(value)
+    assert checked == expected and type(checked) is type(parameter.default)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "words"),
+    [
+        (RATE, -0.1, "from 0 up to 100 Hz"),
+        (RATE, math.nan, "rate"),
+        (RATE, math.inf, "rate"),
+        (RATE, "2", "expected float"),
+        (RATE, True, "expected float"),
+        (SIZE, 0, "from 1 up to 8"),
+        (SIZE, 2.0, "expected int"),
+        (SIZE, True, "expected int"),
+        (MODE, "medium", "fast, slow"),
+        (MODE, 1, "expected str"),
+        (WATCH, 1, "expected bool"),
+        (WATCH, None, "expected bool"),
+    ],
+)
+def test_bad_values_are_refused_with_what_was_expected(parameter: Parameter, value: Any, words: str) -> None:
+    with pytest.raises(ParameterError, match=words) as caught:
+        parameter.checked(value)
+    assert f"'{parameter.name}'" in str(caught.value)
+
+
+@pytest.fixture
+def context() -> Iterator[rclpy.Context]:
+    made = rclpy.Context()
+    rclpy.init(context=made)
+    yield made
+    rclpy.try_shutdown(context=made)
+
+
+def declared(context: rclpy.Context, locked: bool = False, **overrides: Any) -> tuple[rclpy.node.Node, ParameterSet]:
+    """A node with these overrides, as from a command line or a file, and its parameters."""
+    node = rclpy.create_node(
+        "parameters",
+        context=context,
+        parameter_overrides=[RclParameter(name, value=value) for name, value in overrides.items()],
+        automatically_declare_parameters_from_overrides=True,
+    )
+    return node, ParameterSet(node, ALL, locked=lambda: locked)
+
+
+def test_defaults_overrides_and_descriptions(context: rclpy.Context) -> None:
+    node, parameters = declared(context, size=7, rate=50)
+    assert parameters.problems == []
+    assert parameters.values() == {"rate": 50.0, "size": 7, "mode": "fast", "watch": True}
+    rate = node.describe_parameter("rate")
+    assert (rate.floating_point_range[0].from_value, rate.floating_point_range[0].to_value) == (0.0, 100.0)
+    assert "How often." in rate.description and "[Hz]" in rate.description and "any time" in rate.description
+    size = node.describe_parameter("size")
+    assert (size.integer_range[0].from_value, size.integer_range[0].to_value) == (1, 8)
+    assert "configure" in size.description
+    assert "fast, slow" in node.describe_parameter("mode").additional_constraints
+
+
+def test_all_faults_at_the_start_are_kept_until_they_are_put_right(context: rclpy.Context) -> None:
+    node, parameters = declared(context, size=70, mode="slwo", sise=3, use_sim_time=False)
+    assert len(parameters.problems) == 3
+    with pytest.raises(ParameterError) as caught:
+        parameters.values()
+    for words in ("'size' is 70", "'mode' is 'slwo'", "no parameter 'sise'; did you mean 'size'"):
+        assert words in str(caught.value)
+    assert parameters["size"] == 3  # the default meanwhile
+    assert all(r.successful for r in node.set_parameters([RclParameter("size", value=4)]))
+    assert [problem for problem in parameters.problems if "'size' is" in problem] == []
+    assert len(parameters.problems) == 2
+
+
+def test_a_change_is_refused_as_a_whole(context: rclpy.Context) -> None:
+    node, parameters = declared(context)
+    changes = [RclParameter("rate", value=1.0), RclParameter("mode", value="sideways")]
+    result = node.set_parameters_atomically(changes)
+    assert not result.successful and "sideways" in result.reason
+    assert parameters.values() == {"rate": 2.5, "size": 3, "mode": "fast", "watch": True}
+
+
+def test_what_is_read_at_configure_is_locked_afterwards(context: rclpy.Context) -> None:
+    node, parameters = declared(context, locked=True)
+    (refused,) = node.set_parameters([RclParameter("size", value=4)])
+    assert not refused.successful and "configure" in refused.reason
+    (taken,) = node.set_parameters([RclParameter("rate", value=4.0)])
+    assert taken.successful and parameters["rate"] == 4.0 and parameters["size"] == 3
