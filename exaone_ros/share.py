@@ -20,7 +20,8 @@ def share_path(relative: str) -> Path:
         ExaoneError: nowhere to be found; names the places.
     """
     here = Path(__file__).resolve().parent
-    places = [here.parent, *(parent / "share" / PACKAGE for parent in here.parents), Path(sys.prefix) / "share" / PACKAGE]
+    prefixes = [*here.parents, Path(sys.prefix)]
+    places = [here.parent, *(prefix / "share" / PACKAGE for prefix in prefixes)]
     for place in places:
         if (place / relative).exists():
             return place / relative

@@ -39,9 +39,7 @@ def render(state: LiveState) -> RenderableType:
     seen.add_column("score", justify="right")
     seen.add_column("box x1 y1 x2 y2 [px]", justify="right")
     for detection in list(state.detections)[:10]:
-        seen.add_row(
-            detection.label, f"{detection.score:.2f}", " ".join(f"{v:4.0f}" for v in detection.box)
-        )
+        seen.add_row(detection.label, f"{detection.score:.2f}", " ".join(f"{v:4.0f}" for v in detection.box))
     if not state.detections:
         seen.add_row("nothing", "", "")
     judged = Table.grid(padding=(0, 2))
