@@ -17,6 +17,7 @@ ALLOWED = {
     "view": {"tasks", "engine", "sim"},
     "training": {"tasks", "model", "engine", "sim"},
     "ros": {"tasks", "model", "engine", "action", "sim", "view"},
+    "bench": {"tasks", "model", "engine", "sim", "training", "view", "ros"},
     "nodes": {"ros", "tasks", "model", "engine", "action", "sim", "view"},
 }
 ROS_ROOMS = {"ros", "nodes"}

@@ -1,0 +1,83 @@
+"""`python -m exaone_ros.bench`: all benchmarks in one run, a table for docs/benchmarks.md and bench.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from exaone_ros import __version__
+from exaone_ros.bench import ros_overhead, three_questions
+from exaone_ros.bench.table import markdown
+from exaone_ros.share import share_path
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else ""
+    return {
+        "cpu": model or platform.processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "ros": os.environ.get("ROS_DISTRO", "unknown"),
+        "exaone_ros": __version__,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+    }
+
+
+def main() -> int:
+    """Run the benchmarks; returns 0 when all of them ran."""
+    parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench")
+    parser.add_argument("--out", type=Path, default=Path("bench_out"))
+    parser.add_argument("--docs", type=Path, help="markdown file to write the table to (docs/benchmarks.md)")
+    parser.add_argument("--model", type=Path, help="checkpoint directory (default: the bundled one)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--frames", type=int, default=24, help="frames of the comparison")
+    parser.add_argument("--answers", type=int, default=600, help="answers of the ROS measurement")
+    parser.add_argument("--memory-frames", type=int, default=10_000)
+    arguments = parser.parse_args()
+    model = arguments.model or share_path("models/exaone4_5-tabletop-tiny")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    with Progress(console=console) as progress:
+        bar = progress.add_task("three questions, against transformers", total=arguments.frames)
+        three = three_questions.measure(
+            model, arguments.frames, arguments.threads, lambda done, total: progress.update(bar, completed=done)
+        )
+        bar = progress.add_task("ROS overhead, two image sizes", total=1)
+        overhead = ros_overhead.measure(model, arguments.threads, arguments.answers)
+        progress.update(bar, completed=1)
+        bar = progress.add_task(f"memory over {arguments.memory_frames} frames", total=1)
+        memory = ros_overhead.memory(model, arguments.threads, arguments.memory_frames)
+        progress.update(bar, completed=1)
+    results = {
+        "three_questions": three,
+        "ros_overhead_ms": overhead,
+        "memory_mb": memory,
+        "machine": machine() | {"threads": arguments.threads},
+    }
+    (arguments.out / "bench.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    text = markdown(results)
+    (arguments.out / "bench.md").write_text(text)
+    if arguments.docs:
+        arguments.docs.write_text(text)
+    console.print(text, markup=False)
+    console.print(f"written to {arguments.out}/bench.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Three questions on one frame: this package against `transformers` `generate()`, frame by frame in turn.
+
+Both run in one go on the same frames, A B A B ..., so that a slow moment of the machine hits both. Times are taken on
+camera frames of 640x480, which each side resizes in its own way (OpenCV's area here, Pillow's bicubic there: half a
+grey level apart). Whether the answers are the same is checked on the same pixels: the frames resized beforehand.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.errors import ExaoneError
+from exaone_ros.model.config import ModelConfig
+from exaone_ros.model.preprocess import PreprocessConfig, smart_resize
+from exaone_ros.training.splits import frame_seed
+from exaone_ros.view.tally import percentiles
+
+
+class Contestant:
+    """A worker process."""
+
+    def __init__(self, name: str, model: Path, frames: Path, threads: int) -> None:
+        self.name = name
+        command = [sys.executable, "-m", "exaone_ros.bench.worker", name]
+        command += ["--model", str(model), "--frames", str(frames), "--threads", str(threads)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._read()
+
+    def frame(self, index: int, resized: bool = False) -> dict[str, Any]:
+        """Let it answer one frame, as the camera gives it or resized beforehand."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"frame": index, "resized": resized}) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise ExaoneError(f"the benchmark worker '{self.name}' ended with code {self._process.wait()}; see above")
+        return dict(json.loads(line))
+
+
+def measure(
+    model: Path, frame_count: int, threads: int, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Any]:
+    """Time both contestants on the same held-out frames of the simulated head camera (640x480).
+
+    Returns:
+        ours_ms and transformers_ms (median per frame of three questions), ratio (median of the ratios frame by
+        frame), same_answers (whether every text was the same), stages and peak memory.
+    """
+    from exaone_ros.sim.tabletop import TabletopRenderer
+
+    renderer = TabletopRenderer(640, 480)
+    images = np.stack([renderer.render(frame_seed("test", i)).image for i in range(frame_count)])
+    with tempfile.TemporaryDirectory() as directory:
+        frames = Path(directory) / "frames.npy"
+        np.save(frames, images)
+        np.save(frames.with_suffix(".resized.npy"), resized(model, images))
+        contestants = [Contestant(name, model, frames, threads) for name in ("ours", "transformers")]
+        try:
+            for contestant in contestants:
+                contestant.frame(0)  # the first call allocates and compiles; nobody's first frame counts
+            results: dict[str, list[dict[str, Any]]] = defaultdict(list)
+            for i in range(frame_count):
+                for contestant in contestants:
+                    reply = contestant.frame(i)
+                    reply["same_pixels"] = contestant.frame(i, resized=True)["answers"]
+                    results[contestant.name].append(reply)
+                progress(i + 1, frame_count)
+        finally:
+            for contestant in contestants:
+                contestant.close()
+    return figures(results["ours"], results["transformers"])
+
+
+def figures(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The table's figures from the replies of both."""
+    ratios = [b["ms"] / a["ms"] for a, b in zip(ours, theirs, strict=True)]
+    pairs = _pairs(ours, theirs, "same_pixels")
+    same = sum(x == y for x, y in pairs)
+    own_resize = [x == y for x, y in _pairs(ours, theirs, "answers")]
+    stages: dict[str, list[float]] = defaultdict(list)
+    for entry in ours:
+        for stage, milliseconds in entry["stages_ms"].items():
+            stages[stage].append(milliseconds)
+    return {
+        "ours_ms": round(float(np.median([entry["ms"] for entry in ours])), 2),
+        "transformers_ms": round(float(np.median([entry["ms"] for entry in theirs])), 2),
+        "ratio": round(float(np.median(ratios)), 2),
+        "ratio_min": round(min(ratios), 2),
+        "same_answers": same == len(pairs),
+        "answers_compared": len(pairs),
+        "answers_equal": same,
+        "answers_equal_own_resize": sum(own_resize),
+        "different": [pair for pair in pairs if pair[0] != pair[1]][:5],
+        "frames": len(ours),
+        "stages_ms": {stage: percentiles(values) for stage, values in stages.items()},
+        "peak_memory_mb": {
+            "ours": round(max(entry["peak_mb"] for entry in ours)),
+            "transformers": round(max(entry["peak_mb"] for entry in theirs)),
+        },
+    }
+
+
+def resized(model: Path, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The frames in the size that the checkpoint's rule gives them, so that nobody resizes them any more."""
+    config = ModelConfig.read(model)
+    rule = PreprocessConfig.read(model, config.vision)
+    height, width = smart_resize(rule, *images.shape[1:3])
+    return np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images])
+
+
+def _pairs(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str) -> list[tuple[str, str]]:
+    return [(x, y) for a, b in zip(ours, theirs, strict=True) for x, y in zip(a[key], b[key], strict=True)]
