@@ -50,7 +50,7 @@ def open_engine(settings: Settings) -> Any:
         settings.backend,
         slots=settings.slots,
         context=settings.context,
-        threads=settings.threads or None,
+        threads=settings.threads,
         device=settings.device,
     )
 
