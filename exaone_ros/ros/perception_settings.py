@@ -24,7 +24,7 @@ DEFAULT_TASKS = "config/tasks.yaml"
 PARAMETERS = (
     Parameter("model", "", "Directory of the checkpoint in Hugging Face format; empty = the bundled tabletop model."),
     Parameter("backend", "onnxruntime", "What computes.", choices=("onnxruntime", "torch")),
-    Parameter("device", "cpu", "Where it computes.", choices=("cpu", "cuda")),
+    Parameter("device", "cpu", "Where it computes: cpu, cuda or cuda:N; what is asked for is used or refused."),
     Parameter("threads", 0, "Processor threads of the engine; 0 = the backend's default.", minimum=0, maximum=256),
     Parameter("slots", 8, "Sequences that fit into the KV cache: one for the image, one for each question asked "
               "at the same time; more questions take turns.", minimum=2, maximum=64),

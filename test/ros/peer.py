@@ -89,7 +89,12 @@ class Peer:
                 self.changed.wait(left_s)
 
     def stream(
-        self, image: np.ndarray | Image | CompressedImage, find: Callable[[], T | None], what: str, **to: Any
+        self,
+        image: np.ndarray | Image | CompressedImage,
+        find: Callable[[], T | None],
+        what: str,
+        every_s: float = 0.2,
+        **to: Any,
     ) -> T:
         """Publish an image again and again, as a camera does, until `find` finds something.
 
@@ -100,7 +105,7 @@ class Peer:
             while not (found := find()):
                 assert time.monotonic() < deadline_s, f"waited in vain for {what}; diagnostics: {self.diagnostics()}"
                 self.send(image, **to)
-                self.changed.wait(0.2)
+                self.changed.wait(every_s)
             return found
 
     def warm_up(self) -> None:

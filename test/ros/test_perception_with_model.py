@@ -1,0 +1,92 @@
+"""The perception node as it ships: its own entry point, the real engine, a checkpoint, real images over real DDS."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime  # noqa: F401  (the tests need it; without it they are not collected)
+import pytest
+
+pytest.importorskip("rclpy")
+
+from model.tiny_checkpoint import random_weights, write_safetensors
+from peer import Pair, perceiving
+
+from exaone_ros.ros.messages import box_of
+
+BUNDLED = Path(__file__).parents[2] / "models" / "exaone4_5-tabletop-tiny"
+NODE = ("-m", "exaone_ros.nodes.perception")
+WIDTH, HEIGHT = 320, 240
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled checkpoint, or one like it with random weights where the weights are not there."""
+    if (BUNDLED / "model.safetensors").exists():
+        return BUNDLED
+    folder = shutil.copytree(BUNDLED, tmp_path_factory.mktemp("checkpoint") / "random")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_safetensors(folder / "model.safetensors", random_weights(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("node")
+    with perceiving(folder, command=NODE, model=str(checkpoint), threads=1, max_age_s=600.0) as made:
+        yield made
+
+
+def test_real_answers_to_a_real_image(pair: Pair) -> None:
+    peer = pair.peer
+    image = np.full((HEIGHT, WIDTH, 3), 170, np.uint8)
+    image[100:160, 120:180] = (210, 30, 25)
+    decision = peer.stream(image, lambda: peer.received["decision"], "the first decision", every_s=1.0)[0]
+    assert decision.choice in decision.options and decision.message == ""
+    assert list(decision.options) == ["clear", "blocked", "person"]
+    assert sum(decision.probabilities) == pytest.approx(1.0, abs=1e-5)
+    assert decision.probabilities[list(decision.options).index(decision.choice)] > 0
+    stamp_ns = decision.header.stamp.sec * 10**9 + decision.header.stamp.nanosec
+    detections = peer.answer("detections", stamp_ns)
+    assert detections.header == decision.header and detections.header.frame_id == "camera_optical_frame"
+    for found in detections.detections:
+        x1, y1, x2, y2 = box_of(found)
+        assert 0 <= x1 < x2 <= WIDTH and 0 <= y1 < y2 <= HEIGHT
+        assert found.results[0].hypothesis.class_id and 0 <= found.results[0].hypothesis.score <= 1
+    (count,) = peer.answer("counts", stamp_ns).counts
+    assert count.task == "object_count" and 0 <= count.count <= 99 and 0 < count.probability <= 1
+    seen = peer.wait(
+        lambda: d if "stage.encode.p50" in (d := peer.diagnostics()) else None, "the stages in diagnostics"
+    )
+    for stage in ("convert", "preprocess", "encode", "prefix", "prefill", "decode", "grammar", "total"):
+        assert float(seen[f"stage.{stage}.p50"].split()[0]) > 0, stage
+    assert float(seen["tokens_per_s"]) > 0
+
+
+def test_an_image_that_the_model_does_not_take_is_a_bad_image(pair: Pair) -> None:
+    ribbon = np.zeros((2, 2000, 3), np.uint8)
+    pair.peer.send(ribbon)
+    pair.peer.counted("bad.refused_by_engine")
+
+
+def test_configuring_again_gives_the_memory_back_and_answers_again(pair: Pair) -> None:
+    peer = pair.peer
+    for name in ("deactivate", "cleanup", "configure", "activate"):
+        assert peer.transition(name), name
+    peer.received.clear()
+    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    peer.stream(image, lambda: peer.received["decision"], "a decision of the new engine", every_s=1.0)
+
+
+def test_a_checkpoint_that_is_cut_off_is_refused_at_configure(checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "cut")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with perceiving(tmp_path, command=NODE, model=str(folder), threads=1) as pair:
+        seen = pair.peer.state_of_health("configure_failed")
+        assert "CheckpointError" in seen["reason"] and "model.safetensors" in seen["reason"]
+        assert pair.peer.lifecycle_state() == "unconfigured" and "Traceback" not in pair.process.output()
