@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 PACKAGE = "exaone_ros"
 
 # What every backend needs to turn a checkpoint and tasks into graphs, grammars and tokens.
-ENGINE = ["llguidance>=1.9.1,<2", "onnx>=1.18,<2", "tokenizers>=0.20,<1"]
+ENGINE = ["llguidance>=1.9.1,<2", "ml_dtypes>=0.5,<1", "onnx>=1.18,<2", "tokenizers>=0.20,<1"]
 REFERENCE = ["pillow>=10", "torch>=2.6", "transformers>=5.23,<6"]
 SIMULATION = ["mujoco>=3.2,<5"]
 BAGS = ["rosbags>=0.10.10,<0.12"]
@@ -56,7 +56,9 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
+            f"demo = {PACKAGE}.nodes.demo:main",
             f"perception = {PACKAGE}.nodes.perception:main",
+            f"probe = {PACKAGE}.nodes.probe:main",
             f"simulator = {PACKAGE}.nodes.simulator:main",
         ],
     },
