@@ -214,6 +214,15 @@ class Process:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that the process does to the file system; the end of the process ends the wait."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline_s, "waited in vain"
+            with suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(0.05)
+                assert condition(), f"the process has ended with {code}"
+
     def end(self, signal_number: int) -> int:
         """Send a signal and wait for the exit code."""
         self.process.send_signal(signal_number)

@@ -7,12 +7,16 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from exaone_ros.ros.freshness import Refusal
+from exaone_ros.ros.health import State
+from exaone_ros.ros.parameters import Parameter
 from exaone_ros.ros.perception_settings import PARAMETERS, Settings
+from exaone_ros.ros.pixels import Reason
 from exaone_ros.ros.schedule import check_standing_tasks
 from exaone_ros.tasks import standing_tasks_from_yaml
 
@@ -145,3 +149,22 @@ def test_what_is_not_given_is_left_to_the_parameter_file(launch_file: types.Modu
     assert set(launched(launch_file)["parameters"][1]) == {"use_sim_time", "autostart"}
     with pytest.raises(ValueError, match="autostart"):
         launched(launch_file, autostart="yes")
+
+
+def documented(parameter: Parameter) -> str:
+    """A parameter's row in docs/perception.md."""
+    unit = f" {parameter.unit}" if parameter.unit else ""
+    default = str(parameter.default).lower() if isinstance(parameter.default, bool) else str(parameter.default)
+    choices = ", ".join(f"`{choice}`" for choice in parameter.choices)
+    allowed = choices or ("" if parameter.minimum is None else f"{parameter.minimum:g} to {parameter.maximum:g}{unit}")
+    meaning = f"{parameter.description} Allowed: {allowed}." if allowed else parameter.description
+    when = "at any time" if parameter.live else "at configure"
+    return f"| `{parameter.name}` | {f'`{default}`{unit}' if default else ''} | {when} | {meaning} |"
+
+
+def test_the_documentation_has_a_row_for_each_parameter_and_each_name() -> None:
+    text = (ROOT / "docs" / "perception.md").read_text(encoding="utf-8")
+    rows = [documented(parameter) for parameter in PARAMETERS]
+    assert [row for row in rows if row not in text] == []
+    names = [state.value for state in State] + [*get_args(Refusal), *get_args(Reason)]
+    assert [name for name in names if f"`{name}`" not in text and name != "not_depth"] == []
