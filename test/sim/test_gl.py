@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+pytest.importorskip("mujoco")
+
 RENDER = """
 import exaone_ros.errors as errors
 {before}

@@ -12,6 +12,8 @@ from exaone_ros.sim.model import TabletopModel
 from exaone_ros.sim.sampling import SceneOptions, sample_scene
 from exaone_ros.sim.scene import HeadCamera
 
+pytest.importorskip("mujoco")
+
 
 @pytest.fixture(scope="module")
 def tabletop() -> TabletopModel:

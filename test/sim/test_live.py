@@ -17,6 +17,8 @@ from exaone_ros.sim.live import CameraMoment, LiveSettings, LiveSimulation, exam
 from exaone_ros.sim.trajectory import Trajectory
 from exaone_ros.sim.world import HeadMotion, JointStates
 
+pytest.importorskip("mujoco")
+
 
 class Listener:
     """Collects what a simulation sends."""

@@ -13,6 +13,8 @@ from exaone_ros.sim.scene import Scene
 from exaone_ros.sim.tabletop import TabletopRenderer
 from exaone_ros.sim.vocabulary import COLOURS, RGB, SHAPES
 
+pytest.importorskip("mujoco")
+
 SEEDS = range(40, 52)
 
 

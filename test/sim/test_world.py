@@ -15,6 +15,8 @@ from exaone_ros.sim.tabletop import TabletopRenderer
 from exaone_ros.sim.trajectory import Trajectory
 from exaone_ros.sim.world import STEP_S, HeadMotion, World, render_snapshot
 
+pytest.importorskip("mujoco")
+
 STILL = SceneOptions(objects=(6, 6), camera_jitter=0.0, obstacle_share=1.0, person_share=0.0)
 
 
