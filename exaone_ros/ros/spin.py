@@ -27,6 +27,10 @@ FAILURES_IN_A_ROW = 10
 """After that many callbacks that raised, one after the other, the executor itself is taken to be broken."""
 
 
+class NodeCannotGoOn(Exception):
+    """Raised in a callback or a task of the executor: ends the process in order, with the message and code 1."""
+
+
 class Runnable(Protocol):
     """What `run_node` needs of a node besides being an rclpy Node."""
 
@@ -42,7 +46,8 @@ class Runnable(Protocol):
 def run_node(make: Callable[[], Any], arguments: Sequence[str] | None = None) -> NoReturn:
     """Make a node, spin it until SIGINT or SIGTERM, take it down in order, and end the process.
 
-    The exit code is 0 after a signal, and 1 where the node could not be made or its executor broke.
+    The exit code is 0 after a signal, and 1 where the node could not be made, said that it cannot go on
+    (`NodeCannotGoOn`), or its executor broke.
 
     Args:
         make: returns a node that is `Runnable`; called after rclpy is initialised.
@@ -100,6 +105,8 @@ def _spin(
             failures = 0
         except ExternalShutdownException:
             return reasons.put("SIGNAL: the ROS context was shut down")
+        except NodeCannotGoOn as error:
+            return reasons.put(str(error))
         except Exception:  # a callback raised: a node that looks after a robot says so and goes on
             failures += 1
             node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
