@@ -63,13 +63,16 @@ def detections_message(publication: Publication) -> Detection2DArray | None:
     message = Detection2DArray(header=header)
     for task, grounding in answered:
         for number, found in enumerate(grounding.detections):
-            message.detections.append(_detection(header, f"{task}/{number}", found.label, found.box, found.score))
+            message.detections.append(
+                detection_message(header, f"{task}/{number}", found.label, found.box, found.score)
+            )
     return message
 
 
-def _detection(
+def detection_message(
     header: Header, identity: str, label: str, box: tuple[float, float, float, float], score: float
 ) -> Detection2D:
+    """One detection: box (x1, y1, x2, y2) in pixels of the image, score 0..1."""
     x1, y1, x2, y2 = box
     hypothesis = ObjectHypothesisWithPose()
     hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = label, float(score)
