@@ -39,6 +39,7 @@ from exaone_ros.nodes.watch import (
 )
 from exaone_ros.ros.bag import BagRecorder
 from exaone_ros.ros.children import Child
+from exaone_ros.ros.health import State
 from exaone_ros.ros.listen import spinning
 from exaone_ros.ros.messages import time_to_ns
 from exaone_ros.share import share_path
@@ -152,6 +153,16 @@ def check(children: Sequence[Child]) -> None:
             raise ExaoneError(f"the {child.node} node ended with code {code}; its log:\n{child.tail()}")
 
 
+def refuse_failure(node: Watch) -> None:
+    """Raise ExaoneError when perception says that it could not start."""
+    with node.lock:
+        diagnostics = node.latest.get("/diagnostics")
+    if diagnostics is not None and diagnostics.status:
+        message = str(diagnostics.status[0].message)
+        if message.startswith((State.CONFIGURE_FAILED.value, State.ACTIVATE_FAILED.value)):
+            raise ExaoneError(f"the perception node cannot start; {message}")
+
+
 def wait_for_answers(node: Watch, children: Sequence[Child], console: Console) -> None:
     """Block until the first answer, with a progress bar over the waiting."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -160,6 +171,7 @@ def wait_for_answers(node: Watch, children: Sequence[Child], console: Console) -
         deadline = time.monotonic() + STARTUP_S
         while not node.first_answer.wait(0.2):
             check(children)
+            refuse_failure(node)
             progress.update(bar, advance=1)
             if time.monotonic() > deadline:
                 logs = "\n".join(f"--- {child.node}\n{child.tail()}" for child in children)
