@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from provision.report import Report, watch_ninja
+from provision.report import Report, watch_build
 from provision.stamp import fingerprint
 from provision.wheels import WheelEnvironment
 
@@ -46,7 +46,7 @@ def install_interfaces(environment: WheelEnvironment, package: Path, report: Rep
         ]
         step.run(configure, advice=advice, env=env)
         step.run(
-            ["cmake", "--build", str(build), "-j", str(os.cpu_count() or 1)], advice=advice, env=env, watch=watch_ninja
+            ["cmake", "--build", str(build), "-j", str(os.cpu_count() or 1)], advice=advice, env=env, watch=watch_build
         )
         step.run(["cmake", "--install", str(build)], advice=advice, env=env)
     environment.stamps.done(name, mark)

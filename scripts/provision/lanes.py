@@ -12,7 +12,7 @@ from pathlib import Path
 
 from provision.environment import REQUIREMENTS, ROOT, Runtime
 from provision.interfaces import FASTER_BUILD
-from provision.report import CommandFailed, Report, watch_ninja
+from provision.report import CommandFailed, Report, watch_build
 from provision.stamp import Stamps, exclusive, fingerprint
 from provision.wheels import pip_install
 
@@ -128,7 +128,7 @@ def colcon(runtime: Runtime, report: Report) -> Outcome:
                 [*build, "--cmake-args", *cmake],
                 advice="see the first error in the log.",
                 env=variables,
-                watch=watch_ninja,
+                watch=watch_build,
             )
     except CommandFailed as error:
         print(error)

@@ -176,12 +176,16 @@ def watch_pip(step: Step, line: str) -> None:
         step.progress(None, f"{words[0].lower()} {words[1]}")
 
 
-def watch_ninja(step: Step, line: str) -> None:
-    """Turn ninja's `[12/140] Building ...` into a fraction."""
-    if line.startswith("[") and "]" in line:
-        done, _, total = line[1 : line.index("]")].partition("/")
-        if done.isdigit() and total.isdigit():
-            step.progress(int(done) / max(int(total), 1), f"{done}/{total}")
+def watch_build(step: Step, line: str) -> None:
+    """Turn ninja's `[12/140] Building ...` or make's `[ 12%] Building ...` into a fraction."""
+    if not line.startswith("[") or "]" not in line:
+        return
+    shown = line[1 : line.index("]")].strip()
+    done, _, total = shown.partition("/")
+    if done.isdigit() and total.isdigit() and int(total) > 0:
+        step.progress(int(done) / int(total), shown)
+    elif shown.endswith("%") and shown[:-1].isdigit():
+        step.progress(int(shown[:-1]) / 100, "")
 
 
 def _elapsed(seconds: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from provision.environment import REQUIREMENTS, ROOT, Runtime, running_variables
 from provision.host import SourcedRos
-from provision.report import ProvisionError, Report
+from provision.report import ProvisionError, Report, watch_build
 from provision.stamp import Stamps, exclusive, fingerprint
 from provision.wheels import pip_install
 
@@ -70,7 +70,8 @@ def _build_workspace(path: Path, workspace: Path, stamps: Stamps, report: Report
         command = [str(path / "bin" / "python"), "-m", "colcon", "--log-base", str(workspace / "log"), "build"]
         command += ["--base-paths", str(ROOT), str(ROOT / "exaone_interfaces"), "--symlink-install"]
         command += ["--build-base", str(workspace / "build"), "--install-base", str(workspace / "install")]
-        step.run(command, advice=_COLCON_ADVICE, cwd=ROOT)
+        command += ["--event-handlers", "console_direct+"]
+        step.run(command, advice=_COLCON_ADVICE, cwd=ROOT, watch=watch_build)
     stamps.done("workspace", mark)
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from provision.report import CommandFailed, Report, Step, watch_ninja, watch_pip
+from provision.report import CommandFailed, LineWatcher, Report, Step, watch_build, watch_pip
 
 
 @pytest.fixture
@@ -60,20 +60,21 @@ def test_output_that_is_no_text_is_survived(report: Report) -> None:
 
 
 @pytest.mark.parametrize(
-    ("watch", "line", "fraction", "detail"),
+    ("watch", "line", "told"),
     [
-        (watch_ninja, "[12/48] Building C object", 0.25, "12/48"),
-        (watch_ninja, "[x/y] not ninja", None, ""),
-        (watch_ninja, "-- Configuring done", None, ""),
-        (watch_pip, "Collecting numpy==2.4.6", None, "collecting numpy==2.4.6"),
-        (watch_pip, "", None, ""),
+        (watch_build, "[12/48] Building C object", [(0.25, "12/48")]),
+        (watch_build, "[ 25%] Building C object", [(0.25, "")]),
+        (watch_build, "[x/y] not ninja", []),
+        (watch_build, "-- Configuring done", []),
+        (watch_pip, "Collecting numpy==2.4.6", [(None, "collecting numpy==2.4.6")]),
+        (watch_pip, "", []),
     ],
 )
 def test_progress_is_read_from_the_output(
-    report: Report, watch, line: str, fraction: float | None, detail: str
+    report: Report, watch: LineWatcher, line: str, told: list[tuple[float | None, str]]
 ) -> None:
     seen: list[tuple[float | None, str]] = []
     step = Step(report, "x")
     step.progress = lambda done, what="": seen.append((done, what))  # type: ignore[method-assign]
     watch(step, line)
-    assert seen == ([(fraction, detail)] if detail else [])
+    assert seen == told
