@@ -165,9 +165,8 @@ class ModelConfig:
                 f"{where}: vision_config.out_hidden_size is {vision.out_hidden} but text_config.hidden_size is "
                 f"{text.hidden}; visual tokens must be as wide as the decoder"
             )
-        eos = (
-            (generation or {}).get("eos_token_id") or raw.get("eos_token_id") or text_section.raw.get("eos_token_id", 2)
-        )
+        sources = (generation or {}, raw, text_section.raw, {"eos_token_id": 2})
+        eos = next(value for value in (source.get("eos_token_id") for source in sources) if value is not None)
         eos_tokens = tuple(eos) if isinstance(eos, list) else (eos,)
         for name, token in [("image_token_id", top.integer("image_token_id", 67))] + [
             ("eos_token_id", token) for token in eos_tokens

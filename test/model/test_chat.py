@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exaone_ros.errors import CheckpointError, TaskError
@@ -89,6 +89,7 @@ def test_markup_typed_by_a_user_stays_text(markup: str) -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_any_text_comes_back_byte_by_byte(text: str) -> None:
     suffix = ENCODER.suffix(text).tolist()

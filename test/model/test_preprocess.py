@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from model.tiny_checkpoint import tiny_config
 
@@ -47,6 +47,7 @@ def test_the_default_is_that_of_transformers() -> None:
     assert DEFAULT.scale == pytest.approx(theirs.rescale_factor)
 
 
+@settings(deadline=None)
 @given(
     height=st.integers(1, 3000), width=st.integers(1, 3000), low=st.integers(784, 90_000), extra=st.integers(0, 900_000)
 )
@@ -100,6 +101,7 @@ def test_resizing_stays_close_to_pillow(source: tuple[int, int], target: tuple[i
     assert np.percentile(error, 99) <= 5
 
 
+@settings(deadline=None)
 @given(grid_h=st.integers(1, 6), grid_w=st.integers(1, 6), seed=st.integers(0, 9))
 def test_patchify_keeps_every_pixel_at_its_place(grid_h: int, grid_w: int, seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (grid_h * 28, grid_w * 28, 3), dtype=np.uint8)

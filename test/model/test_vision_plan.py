@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.tiny_checkpoint import tiny_config
 
@@ -14,6 +14,7 @@ from exaone_ros.model.vision_plan import vision_plan
 CONFIG = ModelConfig.parse(tiny_config()).vision
 
 
+@settings(deadline=None)
 @given(height=st.integers(1, 20), width=st.integers(1, 20))
 def test_windows_are_those_of_transformers(height: int, width: int) -> None:
     torch = pytest.importorskip("torch")
@@ -27,6 +28,7 @@ def test_windows_are_those_of_transformers(height: int, width: int) -> None:
     np.testing.assert_array_equal(np.cumsum(lengths[lengths > 0]), boundaries.numpy()[1:])
 
 
+@settings(deadline=None)
 @given(height=st.integers(1, 20), width=st.integers(1, 20))
 def test_padding_and_back_is_the_identity(height: int, width: int) -> None:
     plan = vision_plan(CONFIG, height, width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exaone_ros.engine.backend import Row
@@ -47,6 +47,7 @@ def test_a_row_near_the_end_of_the_context_is_not_padded() -> None:
     assert plan(row(0, 9), row(1, 2, CONTEXT - 2), held=held) == [Batch(0, (0,), 9), Batch(1, (1,), 2)]
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.integers(0, 9), st.tuples(st.integers(1, 60), st.integers(0, 40)), max_size=10),
     st.lists(st.integers(0, CONTEXT), min_size=10, max_size=10),
