@@ -7,6 +7,7 @@ takes trajectories; `sim.live` steps in one thread and renders in another, and b
 
 from __future__ import annotations
 
+import os
 import traceback
 from typing import Any, NoReturn
 
@@ -173,6 +174,9 @@ def _header(stamp_ns: int, frame_id: str) -> Header:
 
 def main() -> NoReturn:
     """Entry point ``simulator``."""
+    # Mesa's shader cache works in a thread of idle priority: on a busy machine that thread takes ten seconds to die,
+    # and the process with it. Without the cache the start takes a second longer.
+    os.environ.setdefault("MESA_SHADER_CACHE_DISABLE", "true")
     run_node(Simulator)
 
 

@@ -198,6 +198,8 @@ def test_no_clock_unless_asked(listener: Listener, tmp_path: Path) -> None:
 def test_ends_cleanly_and_soon(listener: Listener, tmp_path: Path, number: int) -> None:
     with simulator(tmp_path, width=640, height=480) as child:
         listener.wait(listener.moments, "a moment", child)
+        threads = {path.read_text().strip() for path in Path(f"/proc/{child.process.pid}/task").glob("*/comm")}
+        assert not any("disk$" in thread for thread in threads)  # Mesa's, of idle priority: it delays the end
         child.process.send_signal(number)
         child.process.wait(PATIENCE_S)
         log = child.log.read_text()
