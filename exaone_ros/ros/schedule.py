@@ -9,6 +9,8 @@ from itertools import groupby
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks import Ask, StandingTask
 
+MAX_TASKS = 256
+
 _SLACK = 0.1
 """Share of a period that a frame may come early: cameras jitter, and a 10 Hz task must not fall to 7.5 Hz at 30 Hz."""
 
@@ -21,6 +23,8 @@ def check_standing_tasks(tasks: Sequence[StandingTask]) -> list[str]:
     problems = []
     if not tasks:
         problems.append("there are no tasks; expected at least one")
+    if len(tasks) > MAX_TASKS:
+        problems.append(f"there are {len(tasks)} tasks; expected at most {MAX_TASKS}")
     kind_of_name: dict[str, str] = {}
     for standing in tasks:
         task = standing.task

@@ -77,6 +77,7 @@ def test_replaced_tasks_are_due_at_once_and_bad_ones_change_nothing() -> None:
 def test_what_does_not_go_together_is_named() -> None:
     assert check_standing_tasks([ground("a"), ground("b")]) == []
     assert "at least one" in check_standing_tasks([])[0]
+    assert "at most 256" in check_standing_tasks([ground(f"g{index}") for index in range(257)])[0]
     assert "'a' is there twice" in check_standing_tasks([ground("a"), ground("a")])[0]
     assert "topic" in check_standing_tasks([StandingTask(Ask(name="q", question="Why?"))])[0]
     assert "one camera" in check_standing_tasks([StandingTask(Ground(name="g"), camera="left")])[0]
