@@ -7,7 +7,7 @@ from pathlib import Path
 from exaone_ros.engine.backend import Backend
 from exaone_ros.errors import EngineError, require
 
-BACKENDS = ("onnxruntime", "torch")
+BACKENDS = ("onnxruntime", "tensorrt", "torch")
 
 
 def open_backend(
@@ -22,7 +22,8 @@ def open_backend(
     """Load a checkpoint into a backend.
 
     Args:
-        name: "onnxruntime" (the default of the package) or "torch" (the slow reference).
+        name: "onnxruntime" (the default of the package), "tensorrt" (engines made by `exaone compile`), or "torch" (the
+            slow reference).
         checkpoint_dir: Hugging Face directory of an EXAONE 4.5 checkpoint.
         slots: KV cache slots.
         context: tokens that fit into one slot.
@@ -39,6 +40,11 @@ def open_backend(
         from exaone_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(checkpoint_dir, slots=slots, context=context, threads=threads or 0, device=device)
+    if name == "tensorrt":
+        require("onnx", "tensorrt")
+        from exaone_ros.engine.backends.tensorrt import TensorRtBackend
+
+        return TensorRtBackend(checkpoint_dir, slots=slots, context=context, device=device)
     if name == "torch":
         from exaone_ros.engine.backends.torch_reference import TorchBackend
 

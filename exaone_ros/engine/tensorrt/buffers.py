@@ -1,0 +1,143 @@
+"""Memory of a backend on the device: allocated once, freed once, all of it from one place."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.engine.tensorrt.cuda import Cuda
+
+
+class Arena:
+    """Every block of device and pinned memory that a backend owns, so that closing forgets none."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self._blocks: list[int] = []
+        self._pinned: list[NDArray[np.uint8]] = []
+        self.device_bytes = 0
+
+    def device(self, size: int) -> int:
+        """Address of `size` bytes on the device."""
+        address = self._cuda.malloc(max(size, 1))
+        self._blocks.append(address)
+        self.device_bytes += size
+        return address
+
+    def pinned(self, size: int) -> NDArray[np.uint8]:
+        memory = self._cuda.pinned(max(size, 1))
+        self._pinned.append(memory)
+        return memory
+
+    def close(self) -> None:
+        """Free everything. May be called twice."""
+        while self._blocks:
+            self._cuda.free(self._blocks.pop())
+        while self._pinned:
+            self._cuda.free_pinned(self._pinned.pop())
+        self.device_bytes = 0
+
+
+class Staging:
+    """One input: pinned memory on the host and its place on the device, both as large as the input can get."""
+
+    def __init__(self, arena: Arena, cuda: Cuda, size: int) -> None:
+        self._cuda = cuda
+        self._host = arena.pinned(size)
+        self.address = arena.device(size)
+        self._used = 0
+
+    def fill(self, values: NDArray[Any]) -> None:
+        """Lay values into the pinned memory; nothing on the stream may still read it."""
+        self._used = values.nbytes
+        self._host[: self._used].view(values.dtype)[:] = values.reshape(-1)
+
+    def upload(self, stream: int) -> None:
+        self._cuda.upload(self.address, self._host[: self._used], stream)
+
+
+class DeviceEmbeddings:
+    """Visual tokens on the device: float32 [count, hidden] at `address`. Its memory goes back when nobody holds it."""
+
+    def __init__(self, pool: VisualPool, address: int, count: int) -> None:
+        self.address, self.count = address, count
+        self.owner = pool
+        weakref.finalize(self, pool.give_back, address)
+
+
+class VisualPool:
+    """Memory for encoded images, used again and again."""
+
+    def __init__(self, arena: Arena, size: int) -> None:
+        self._arena, self._size = arena, size
+        self._free: list[int] = []
+
+    def take(self, count: int) -> DeviceEmbeddings:
+        """Memory for `count` visual tokens. All work on it is on one stream, so that reuse needs no waiting."""
+        address = self._free.pop() if self._free else self._arena.device(self._size)
+        return DeviceEmbeddings(self, address, count)
+
+    def give_back(self, address: int) -> None:
+        self._free.append(address)
+
+
+class DeviceCaches:
+    """KV caches [slots, kv_heads, context, head_dim] for each layer's keys and values."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        cuda: Cuda,
+        stream: int,
+        names: Sequence[str],
+        shape: tuple[int, int, int, int],
+        *,
+        item_bytes: int,
+        aliased: bool,
+    ) -> None:
+        """Allocate.
+
+        Args:
+            arena, cuda, stream: where.
+            names: of the tensors, without `past_` and `present_`.
+            shape: slots, kv_heads, context, head_dim.
+            item_bytes: of one element.
+            aliased: outputs of a run are the caches themselves. Otherwise they get memory of their own.
+        """
+        slots, self._heads, self._context, head_dim = shape
+        self._cuda, self._stream, self.names = cuda, stream, tuple(names)
+        self._position_bytes = head_dim * item_bytes
+        self._slot_bytes = self._heads * self._context * self._position_bytes
+        size = slots * self._slot_bytes
+        self._past = {name: arena.device(size) for name in self.names}
+        self._present = self._past if aliased else {name: arena.device(size) for name in self.names}
+        self.aliased = aliased
+        for address in {*self._past.values(), *self._present.values()}:
+            cuda.zero(address, size, stream)  # a masked NaN would still turn the weighted sum of values into NaN
+
+    def addresses(self, first_slot: int) -> dict[str, int]:
+        """Where the inputs and outputs of a run over neighbouring slots lie."""
+        offset = first_slot * self._slot_bytes
+        found = {f"past_{name}": self._past[name] + offset for name in self.names}
+        return found | {f"present_{name}": self._present[name] + offset for name in self.names}
+
+    def keep(self, slot: int, start: int, count: int) -> None:
+        """Take what a run wrote for a slot into its cache, where the engine did not write it there itself."""
+        for name in () if self.aliased else self.names:
+            offset = slot * self._slot_bytes + start * self._position_bytes
+            self._copy_rows(self._past[name] + offset, self._present[name] + offset, count)
+
+    def copy(self, source: int, targets: Sequence[int], length: int) -> None:
+        """Copy the first `length` positions of a slot into others."""
+        for name in self.names if length else ():
+            base = self._past[name]
+            for target in targets:
+                self._copy_rows(base + target * self._slot_bytes, base + source * self._slot_bytes, length)
+
+    def _copy_rows(self, target: int, source: int, positions: int) -> None:
+        pitch, width = self._context * self._position_bytes, positions * self._position_bytes
+        self._cuda.copy_rows(target, source, pitch, width, self._heads, self._stream)

@@ -1,0 +1,193 @@
+"""Built engines on disk: found by what they were built from, published whole or not at all, built once.
+
+<root>/<name>-<key>/engine.plan      the engine
+<root>/<name>-<key>/manifest.json    what it was built from, and the SHA-256 of the plan
+<root>/<name>-<key>.lock             held by the process that builds
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exaone_ros.errors import EngineError
+
+PLAN, MANIFEST = "engine.plan", "manifest.json"
+FORMAT = 1
+_BLOCK = 1 << 22
+
+
+class StaleEngine(EngineError):
+    """An engine in the cache is damaged or does not belong to what was asked for."""
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """Everything that an engine depends on.
+
+    Attributes:
+        name: "vision" or "decoder".
+        weights: fingerprint of the checkpoint, and of the input scales of the quantisation if there are any.
+        graph: hash of the graph without its weights.
+        plan: precision, shapes and limits, as plain data.
+        library, version: that built it.
+        gpu: name and compute capability of the device; "any" for engines that any GPU of a family loads.
+    """
+
+    name: str
+    weights: str
+    graph: str
+    plan: dict[str, Any]
+    library: str
+    version: str
+    gpu: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {field: getattr(self, field) for field in self.__dataclass_fields__}
+
+    @property
+    def digest(self) -> str:
+        text = json.dumps({"format": FORMAT, **self.as_json()}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class EngineCache:
+    """A folder of engines. Safe for several processes."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def folder(self, key: EngineKey) -> Path:
+        return self.root / f"{key.name}-{key.digest}"
+
+    def find(self, key: EngineKey) -> Path | None:
+        """The plan of an engine, checked; None when it was never built.
+
+        Raises:
+            StaleEngine: it is damaged, or its manifest says that it is another; with the reason.
+        """
+        folder = self.folder(key)
+        if not folder.is_dir():
+            return None
+        manifest = _read_manifest(folder)
+        for field, wanted in key.as_json().items():
+            if manifest.get(field) != wanted:
+                raise StaleEngine(
+                    f"{folder} was built for another {field} ({manifest.get(field)!r:.80} instead of {wanted!r:.80}); "
+                    "build it again: exaone compile --rebuild"
+                )
+        plan = folder / PLAN
+        if not plan.is_file() or plan.stat().st_size != manifest.get("plan_bytes"):
+            size = plan.stat().st_size if plan.is_file() else "no"
+            raise StaleEngine(
+                f"{plan} has {size} bytes; its manifest says {manifest.get('plan_bytes')}: it is damaged, build it "
+                "again: exaone compile --rebuild"
+            )
+        if file_hash(plan) != manifest.get("plan_sha256"):
+            raise StaleEngine(f"{plan} does not have the content that was built; exaone compile --rebuild")
+        return plan
+
+    def get_or_build(
+        self,
+        key: EngineKey,
+        build: Callable[[Path], Any],
+        *,
+        rebuild: bool = False,
+        extra: dict[str, Any] | None = None,
+    ) -> tuple[Path, bool]:
+        """The plan of an engine, built if need be. A second process that asks at the same time waits and finds it.
+
+        Args:
+            key: of the engine.
+            build: makes the plan (a buffer of bytes); is given an empty folder to work in.
+            rebuild: build even if there is one, whole or damaged.
+            extra: figures for the manifest that no engine depends on.
+
+        Returns:
+            The path of the plan, and True if it was built now.
+
+        Raises:
+            StaleEngine: there is one that cannot be used, and `rebuild` is False.
+            EngineError: the folder cannot be written, or `build` failed.
+        """
+        if not rebuild and (plan := self.find(key)) is not None:
+            return plan, False
+        with self._lock(key):
+            if not rebuild and (plan := self.find(key)) is not None:
+                return plan, False
+            with tempfile.TemporaryDirectory(prefix=".building-", dir=self.root) as scratch:
+                self._publish(key, build(Path(scratch)), Path(scratch), extra or {})
+        return self.folder(key) / PLAN, True
+
+    def entries(self) -> list[tuple[Path, dict[str, Any]]]:
+        """Folders and manifests of all engines whose manifest can be read, newest first."""
+        found = []
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            with contextlib.suppress(StaleEngine):
+                if (folder / MANIFEST).is_file():
+                    found.append((folder, _read_manifest(folder)))
+        return sorted(found, key=lambda entry: (entry[0] / MANIFEST).stat().st_mtime_ns, reverse=True)
+
+    def _publish(self, key: EngineKey, engine: Any, scratch: Path, extra: dict[str, Any]) -> None:
+        """Write plan and manifest beside their place, then rename: readers see all of it or nothing."""
+        ready = scratch / "ready"
+        ready.mkdir()
+        plan = ready / PLAN
+        with plan.open("wb") as file:
+            file.write(memoryview(engine))
+            file.flush()
+            os.fsync(file.fileno())
+        facts = {"format": FORMAT, "plan_bytes": plan.stat().st_size, "plan_sha256": file_hash(plan)}
+        manifest = {**extra, **key.as_json(), **facts}
+        (ready / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
+        target = self.folder(key)
+        if target.exists():
+            shutil.rmtree(target)
+        ready.rename(target)
+
+    @contextlib.contextmanager
+    def _lock(self, key: EngineKey) -> Iterator[None]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / f"{key.name}-{key.digest}.lock").open("w")
+        except OSError as error:
+            raise EngineError(
+                f"engine cache {self.root} cannot be written: {error}; choose another with --cache or EXAONE_ENGINES"
+            ) from error
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # released by the system however the process ends
+            yield
+
+
+def default_root() -> Path:
+    """$EXAONE_ENGINES, or `exaone_ros/engines` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("EXAONE_ENGINES") or Path(base) / "exaone_ros" / "engines")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StaleEngine(f"{folder / MANIFEST} cannot be read: {error}; exaone compile --rebuild") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise StaleEngine(f"{folder / MANIFEST} is of another format; exaone compile --rebuild")
+    return manifest

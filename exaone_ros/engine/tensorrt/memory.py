@@ -1,0 +1,110 @@
+"""What a model takes on a device and on the host that builds it, computed from its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exaone_ros.engine.tensorrt.plan import Capacity
+from exaone_ros.model.config import ModelConfig, TextConfig, VisionConfig
+from exaone_ros.model.precision import Precision, WeightFormat
+from exaone_ros.model.quantize import block_size
+
+_BITS = {WeightFormat.INT8: 8.0, WeightFormat.FP8: 8.0, WeightFormat.INT4: 4.0, WeightFormat.NVFP4: 4.0}
+# The CUDA context and the library's own kernels on the device. An allowance, not a measurement.
+CONTEXT_BYTES = 600_000_000
+# Peak of the host while TensorRT-RTX builds, over the size of the weights: the parser's copy, the network's, the plan.
+BUILD_FACTOR = 3.5
+BUILD_BASE_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes by purpose.
+
+    Attributes:
+        decoder_weights, vision_weights: on the device.
+        caches: KV caches of all slots; twice where the engine does not write them in place.
+        buffers: inputs, visual tokens, logits.
+        activations: inside one run at its largest; both engines.
+        context: of CUDA and the library.
+    """
+
+    decoder_weights: int
+    vision_weights: int
+    caches: int
+    buffers: int
+    activations: int
+    context: int = CONTEXT_BYTES
+
+    @property
+    def device(self) -> int:
+        """All of it."""
+        return self.decoder_weights + self.vision_weights + self.caches + self.buffers + self.activations + self.context
+
+    @property
+    def build_host(self) -> int:
+        """Main memory that building the larger engine takes."""
+        return int(BUILD_FACTOR * self.decoder_weights) + BUILD_BASE_BYTES
+
+    @property
+    def build_disk(self) -> int:
+        """Disk for the graph with its weights and for the engines, which exist at the same time."""
+        return 2 * (self.decoder_weights + self.vision_weights)
+
+
+def estimate(
+    config: ModelConfig, precision: Precision, capacity: Capacity, *, aliased_kv: bool = True
+) -> MemoryEstimate:
+    """Memory of a model."""
+    c, item = config.text, precision.compute.itemsize
+    cache = 2 * c.layers * capacity.slots * c.kv_heads * capacity.context * c.head_dim * item
+    masks = 2 * capacity.slots * capacity.chunk * capacity.context
+    visual = 2 * capacity.visual_tokens * c.hidden * 4
+    logits = capacity.logits * c.vocab * 4
+    return MemoryEstimate(
+        decoder_weights=decoder_weight_bytes(c, precision),
+        vision_weights=vision_weight_bytes(config.vision, item),
+        caches=cache if aliased_kv else 2 * cache,
+        buffers=masks + visual + logits,
+        activations=_activations(config, capacity, item),
+    )
+
+
+def decoder_weight_bytes(c: TextConfig, precision: Precision) -> int:
+    """Weights of the decoder as its graph holds them, without norms' and tables' few megabytes."""
+    item = precision.compute.itemsize
+    linears = [
+        (c.hidden, c.heads * c.head_dim),
+        *[(c.hidden, c.kv_heads * c.head_dim)] * 2,
+        (c.heads * c.head_dim, c.hidden),
+        *[(c.hidden, c.intermediate)] * 2,
+        (c.intermediate, c.hidden),
+    ]
+    return c.layers * sum(_linear_bytes(into, out, precision) for into, out in linears) + 2 * c.vocab * c.hidden * item
+
+
+def _linear_bytes(into: int, out: int, precision: Precision) -> int:
+    item = precision.compute.itemsize
+    block = block_size(precision.weights, into)
+    if precision.weights is WeightFormat.PLAIN or block == 0:
+        return into * out * item
+    scales = (into // block if block else 1) * out * (1 if precision.weights is WeightFormat.NVFP4 else item)
+    return int(into * out * _BITS[precision.weights] / 8) + scales
+
+
+def vision_weight_bytes(c: VisionConfig, item_bytes: int) -> int:
+    """Weights of the vision encoder."""
+    attention = c.hidden * (c.heads + 2 * c.kv_heads) * c.head_dim + c.hidden**2
+    merged = c.hidden * c.merge**2
+    patches = c.channels * c.patch**2 * c.hidden
+    blocks = c.depth * (attention + 3 * c.hidden * c.intermediate)
+    return (blocks + merged * merged + merged * c.out_hidden) * item_bytes + patches * 4
+
+
+def _activations(config: ModelConfig, capacity: Capacity, item: int) -> int:
+    """The largest sublayer of each graph in flight: inputs, two hidden projections and their product."""
+    t, v = config.text, config.vision
+    text_rows, patches = capacity.slots * capacity.chunk, capacity.visual_tokens * v.merge**2
+    text = text_rows * (3 * t.hidden * 4 + t.intermediate * (2 * item + 2 * 4))
+    vision = patches * (3 * v.hidden * 4 + v.intermediate * (2 * item + 2 * 4))
+    return text + vision

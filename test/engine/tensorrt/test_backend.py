@@ -1,0 +1,197 @@
+"""The backend says what ONNX Runtime says, over a device that checks every address and shape."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from model.reference_error import relative_error
+from model.tiny_checkpoint import VOCAB, write_checkpoint
+
+from exaone_ros.engine.backend import Row, VisualTokens
+from exaone_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
+from exaone_ros.engine.backends.tensorrt import TensorRtBackend
+from exaone_ros.engine.tensorrt.compile import compile_checkpoint
+from exaone_ros.engine.tensorrt.plan import Capacity
+from exaone_ros.errors import EngineError, ImageError
+from exaone_ros.model.checkpoint import Checkpoint
+from exaone_ros.model.precision import precision
+
+from .fake_cuda import FakeCuda
+from .fake_tensorrt import fake_library
+
+HALF = 1e-2
+CAPACITY = Capacity(slots=4, context=160, chunk=24, visual_tokens=40)
+IMAGE_TOKEN = 67
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def expected(directory: Path) -> Iterator[OnnxRuntimeBackend]:
+    backend = OnnxRuntimeBackend(directory, slots=4, context=160, threads=1)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="module", params=["10.16.1.11", "10.3.0"])
+def engines(
+    request: pytest.FixtureRequest, directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """A version, and a cache with its engines: one writes the KV caches in place, one does not."""
+    root = tmp_path_factory.mktemp("engines")
+    cuda = FakeCuda()
+    library = fake_library(cuda, request.param)
+    compile_checkpoint(
+        Checkpoint.open(directory), library, cuda.device(), precision("float16"), CAPACITY, root=root,
+        available_bytes=lambda: 1 << 40,
+    )  # fmt: skip
+    return request.param, root
+
+
+@pytest.fixture
+def cuda() -> FakeCuda:
+    return FakeCuda()
+
+
+@pytest.fixture
+def backend(engines: tuple[str, Path], directory: Path, cuda: FakeCuda) -> Iterator[TensorRtBackend]:
+    version, root = engines
+    backend = TensorRtBackend(
+        directory, slots=4, context=160, cache_root=root, library=fake_library(cuda, version), cuda=cuda
+    )
+    yield backend
+    backend.close()
+
+
+def words(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(80, VOCAB, count)
+
+
+def prompt(tokens: int, seed: int, question: int) -> np.ndarray:
+    return np.concatenate([[1, 73], [IMAGE_TOKEN] * tokens, [74], words(question, seed)]).astype(np.int64)
+
+
+def both(call: Any, backend: TensorRtBackend, expected: OnnxRuntimeBackend) -> tuple[list[Any], list[Any]]:
+    return call(backend), call(expected)
+
+
+def test_questions_on_one_look(backend: TensorRtBackend, expected: OnnxRuntimeBackend, cuda: FakeCuda) -> None:
+    """Prefill in chunks, a copied prefix, a ragged batch, then decode steps that become a CUDA graph."""
+    picture = np.random.default_rng(1).integers(0, 256, (112, 196, 3), dtype=np.uint8)
+
+    def session(target: Any) -> list[np.ndarray]:
+        image = target.encode(picture)
+        assert image.count == 28
+        prefix = prompt(28, 0, 0)
+        target.run([Row(0, 0, prefix, (image,), 0)])
+        target.copy(0, [1, 2, 3], len(prefix))
+        found = target.run([Row(slot, len(prefix), words(6 + slot, slot), (), 2) for slot in (1, 2, 3)])
+        held = {slot: len(prefix) + 6 + slot for slot in (1, 2, 3)}
+        for step in range(5):
+            found += target.run([Row(slot, held[slot] + step, words(1, 50 + step)) for slot in (1, 2, 3)])
+        return found
+
+    for left, right in zip(*both(session, backend, expected), strict=True):
+        assert relative_error(left, right) < HALF
+    assert cuda.launches == 4, "the first decode step runs plainly, the others as a graph"
+
+
+def test_long_rows_are_cut_and_their_logits_put_together(
+    backend: TensorRtBackend, expected: OnnxRuntimeBackend
+) -> None:
+    """90 tokens in chunks of 24, logits of 60 of them, in slots with a gap between."""
+    rows = [Row(0, 0, words(90, 1), (), 60), Row(2, 0, words(70, 2), (), 3), Row(3, 0, words(5, 3), (), 0)]
+    for left, right in zip(*both(lambda target: target.run(rows), backend, expected), strict=True):
+        assert left.shape == right.shape
+        assert left.size == 0 or relative_error(left, right) < HALF
+
+
+def test_more_visual_tokens_than_one_run_takes(backend: TensorRtBackend, expected: OnnxRuntimeBackend) -> None:
+    """Three images of 28 tokens in one row, and two rows with an image each, where a run takes 40."""
+    pictures = [np.random.default_rng(n).integers(0, 256, (112, 196, 3), dtype=np.uint8) for n in range(3)]
+
+    def session(target: Any) -> list[np.ndarray]:
+        images = tuple(target.encode(picture) for picture in pictures)
+        ids = np.concatenate([prompt(28, n, 2) for n in range(3)])
+        found = target.run([Row(0, 0, ids, images, 1)])
+        return found + target.run([Row(n, 0, prompt(28, n, 4), (images[n],), 1) for n in (1, 2)])
+
+    for left, right in zip(*both(session, backend, expected), strict=True):
+        assert relative_error(left, right) < HALF
+
+
+def test_the_host_waits_only_for_logits(backend: TensorRtBackend, cuda: FakeCuda) -> None:
+    backend.run([Row(0, 0, words(5, 1), (), 0)])
+    before = cuda.synchronizations
+    backend.run([Row(1, 0, words(5, 2), (), 1)])
+    assert cuda.synchronizations == before + 2  # the pinned memory of the run before, and the logits
+    backend.copy(1, [2], 5)
+    backend.run([Row(1, 5, words(1, 3), (), 1)])
+    assert cuda.synchronizations == before + 3
+
+
+def test_memory_is_allocated_once_and_all_of_it_is_freed(
+    engines: tuple[str, Path], directory: Path, cuda: FakeCuda
+) -> None:
+    version, root = engines
+    library = fake_library(cuda, version)
+    backend = TensorRtBackend(directory, slots=2, context=100, cache_root=root, library=library, cuda=cuda)
+    picture = np.zeros((56, 56, 3), np.uint8)
+    backend.encode(picture)
+    gc.collect()
+    before = cuda.allocations
+    for step in range(6):
+        image = backend.encode(picture)
+        backend.run([Row(0, 0, prompt(4, step, 3), (image,), 1)])
+        del image
+    assert cuda.allocations == before
+    assert backend.device_bytes > 0
+    backend.close()
+    assert not cuda.leaked
+    backend.close()
+    with pytest.raises(EngineError, match="closed"):
+        backend.encode(picture)
+
+
+def test_a_failed_start_leaves_nothing_behind(engines: tuple[str, Path], directory: Path, cuda: FakeCuda) -> None:
+    version, root = engines
+    library = fake_library(cuda, version)
+    library.module.Runtime = lambda logger: type("R", (), {"deserialize_cuda_engine": lambda self, plan: None})()
+    with pytest.raises(EngineError, match="cannot load"):
+        TensorRtBackend(directory, slots=2, context=100, cache_root=root, library=library, cuda=cuda)
+    assert not cuda.leaked
+
+
+def test_an_image_beyond_the_engines_is_refused(backend: TensorRtBackend) -> None:
+    with pytest.raises(ImageError, match="has 64 visual tokens; the engines were compiled for 40"):
+        backend.encode(np.zeros((224, 224, 3), np.uint8))
+
+
+def test_visual_tokens_of_another_backend_are_refused(backend: TensorRtBackend) -> None:
+    foreign = VisualTokens(np.zeros((1, 64), np.float32), (1, 1))
+    with pytest.raises(EngineError, match=r"ndarray; expected those of this backend's own encode"):
+        backend.run([Row(0, 0, np.array([IMAGE_TOKEN]), (foreign,), 1)])
+
+
+@pytest.mark.parametrize(("slots", "context"), [(5, 100), (2, 161)])
+def test_more_than_the_engines_hold_is_refused_with_the_command(
+    engines: tuple[str, Path], directory: Path, cuda: FakeCuda, slots: int, context: int
+) -> None:
+    version, root = engines
+    with pytest.raises(EngineError, match=rf"4 slots of 160 tokens\); build them: exaone compile .* --slots {slots}"):
+        TensorRtBackend(
+            directory, slots=slots, context=context, cache_root=root, library=fake_library(cuda, version), cuda=cuda
+        )
+
+
+def test_a_cpu_is_refused(directory: Path) -> None:
+    with pytest.raises(EngineError, match="device is 'cpu'; backend 'tensorrt' runs on 'cuda'"):
+        TensorRtBackend(directory, slots=1, context=64, device="cpu")
