@@ -16,6 +16,7 @@ EXTRAS = {
     "cpu": [*ENGINE, "onnxruntime>=1.22,<2"],
     "gpu": [*ENGINE, "onnxruntime-gpu>=1.22,<2"],
     "tensorrt": [*ENGINE, "tensorrt>=10.3"],
+    "tensorrt-rtx": [*ENGINE, "tensorrt-rtx-cu13-bindings==1.7.1.116", "tensorrt-rtx-cu13-libs==1.7.1.116"],
     "torch": [*ENGINE, *REFERENCE],
     "sim": SIMULATION,
     "record": [*BAGS, "av>=12", "pyarrow>=14"],
@@ -56,7 +57,10 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
+            f"compile = {PACKAGE}.cli.main:compile_main",
+            f"doctor = {PACKAGE}.cli.main:doctor_main",
             f"demo = {PACKAGE}.nodes.demo:main",
+            f"exaone = {PACKAGE}.cli.main:main",
             f"perception = {PACKAGE}.nodes.perception:main",
             f"probe = {PACKAGE}.nodes.probe:main",
             f"simulator = {PACKAGE}.nodes.simulator:main",

@@ -14,6 +14,7 @@ ALLOWED = {
     "action": set(),
     "engine": {"tasks", "model"},
     "sim": {"tasks"},
+    "cli": {"tasks", "model", "engine"},
     "view": {"tasks", "engine", "sim"},
     "training": {"tasks", "model", "engine", "sim"},
     "ros": {"tasks", "model", "engine", "action", "sim", "view"},

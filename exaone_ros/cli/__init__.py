@@ -1,0 +1,1 @@
+"""The command line: `exaone compile`, `exaone doctor`. Knows no ROS."""

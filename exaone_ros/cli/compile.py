@@ -1,0 +1,97 @@
+"""Turn a checkpoint into TensorRT engines, kept in a cache."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from exaone_ros.engine.presets import Preset, preset, preset_names
+from exaone_ros.errors import EngineError, require
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `exaone compile`."""
+    parser.add_argument("checkpoint", type=Path, help="Hugging Face directory of an EXAONE 4.5 checkpoint")
+    parser.add_argument("--preset", default="default", help=f"one of {', '.join(preset_names())}")
+    parser.add_argument("--precision", help="of the decoder: float16, bfloat16, int4, int4-bfloat16, fp8, ...")
+    parser.add_argument("--slots", type=int, help="KV cache slots, also the largest batch")
+    parser.add_argument("--context", type=int, help="tokens of a slot")
+    parser.add_argument("--chunk", type=int, help="most tokens of one row in one run")
+    parser.add_argument("--visual-tokens", type=int, help="most visual tokens of one image")
+    parser.add_argument("--decode-profile", action="store_true", default=None, help="kernels of its own for decoding")
+    parser.add_argument("--library", choices=["tensorrt", "tensorrt_rtx"], help="default: the first that is installed")
+    parser.add_argument("--device", type=int, default=0, help="number of the CUDA device")
+    parser.add_argument("--cache", type=Path, help="folder of the engines (default: $EXAONE_ENGINES or ~/.cache)")
+    parser.add_argument("--rebuild", action="store_true", help="build even if there are engines")
+
+
+def chosen_preset(options: argparse.Namespace) -> Preset:
+    """The preset, with what the command line says in its place.
+
+    Raises:
+        EngineError: an unknown preset or precision, or sizes that make no sense.
+    """
+    fields = ("precision", "slots", "context", "chunk", "visual_tokens", "decode_profile")
+    return preset(options.preset).replaced(
+        **{f: getattr(options, f) for f in fields if getattr(options, f) is not None}
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compile; returns the exit status."""
+    require("onnx", "tensorrt")
+    from exaone_ros.engine.tensorrt.compile import compile_checkpoint
+    from exaone_ros.engine.tensorrt.cuda import CudaRuntime
+    from exaone_ros.engine.tensorrt.versions import load_library
+    from exaone_ros.model.checkpoint import Checkpoint
+
+    wanted = chosen_preset(options)
+    checkpoint = Checkpoint.open(options.checkpoint)
+    library = load_library([options.library] if options.library else ("tensorrt", "tensorrt_rtx"))
+    device = None
+    try:
+        device = CudaRuntime(options.device).device()
+    except EngineError:
+        if library.name == "tensorrt":
+            raise
+    where = device.name if device else "no GPU here; the engines load on the robot's"
+    capacity = wanted.capacity_for(checkpoint.config.text.max_context)
+    print(f"{library.name} {library.version}, {where}: {wanted.precision.name}, {capacity}")
+    with _Bar() as bar:
+        compiled = compile_checkpoint(
+            checkpoint,
+            library,
+            device,
+            wanted.precision,
+            capacity,
+            root=options.cache,
+            rebuild=options.rebuild,
+            progress=bar.show,
+        )
+    for path in (compiled.vision, compiled.decoder):
+        print(f"{'built' if compiled.built else 'found'} {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+class _Bar:
+    """One line of progress, rewritten in place on a terminal and left out elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._width = 0
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._width:
+            print(file=sys.stderr)
+
+    def show(self, phase: str, done: float) -> None:
+        if not self._terminal:
+            return
+        line = f"\r[{'#' * int(30 * done):<30}] {done:4.0%} {phase}"[:110]
+        print(line.ljust(self._width), end="", file=sys.stderr, flush=True)
+        self._width = len(line)

@@ -1,0 +1,177 @@
+"""Say what this machine has, whether a checkpoint is whole, and which preset fits."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from exaone_ros.errors import ExaoneError
+
+
+class Verdict(Enum):
+    """How bad a finding is."""
+
+    GOOD = "ok"
+    NOTE = "--"
+    """Not there, and not needed for everything."""
+    BAD = "!!"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `remedy` says what to do where something is missing."""
+
+    verdict: Verdict
+    what: str
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        remedy = f"\n        -> {self.remedy}" if self.remedy else ""
+        return f"  {self.verdict.value}  {self.what:<12} {self.found}{remedy}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `exaone doctor`."""
+    parser.add_argument("checkpoint", nargs="?", type=Path, help="Hugging Face directory to look at")
+    parser.add_argument("--cache", type=Path, help="folder of the engines (default: $EXAONE_ENGINES or ~/.cache)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report; 1 if something is broken, 0 if things are only missing."""
+    findings = []
+    for finding in machine(options.cache):
+        print(finding)
+        findings.append(finding)
+    for finding in checkpoint(options.checkpoint) if options.checkpoint else ():
+        print(finding)
+        findings.append(finding)
+    return int(any(finding.verdict is Verdict.BAD for finding in findings))
+
+
+def machine(cache: Path | None = None) -> Iterator[Finding]:
+    """What this machine has."""
+    yield Finding(
+        Verdict.GOOD, "system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    )
+    yield _ros()
+    yield _guarded("GPU", _gpu, "needed for TensorRT engines only; the onnxruntime backend runs on the CPU")
+    yield _guarded("TensorRT", _tensorrt, "")
+    for module, extra in (("onnxruntime", "cpu"), ("llguidance", "cpu"), ("torch", "torch")):
+        yield _module(module, extra)
+    yield _guarded("memory", _memory, "")
+    yield _disk(cache)
+
+
+def checkpoint(directory: Path) -> Iterator[Finding]:
+    """Whether a checkpoint is whole, and what it takes with each preset."""
+    try:
+        from exaone_ros.engine.presets import fitting_presets, preset, preset_names
+        from exaone_ros.model.checkpoint import Checkpoint
+        from exaone_ros.model.preprocess import PreprocessConfig
+
+        opened = Checkpoint.open(directory)
+        PreprocessConfig.read(directory, opened.config.vision)
+    except ExaoneError as error:
+        yield Finding(Verdict.BAD, "checkpoint", str(error), "fetch the named file again, or give another directory")
+        return
+    size = sum(tensor.length for tensor in opened.tensors.values()) / 1e9
+    text = opened.config.text
+    yield Finding(
+        Verdict.GOOD,
+        "checkpoint",
+        f"{directory}: {len(opened.tensors)} tensors, {size:.2f} GB in {opened.dtype}, {text.layers} layers, "
+        f"positions up to {text.max_context}",
+    )
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        if not (directory / name).is_file() and not _template_inside(directory, name):
+            yield Finding(Verdict.BAD, name, "is missing", f"copy it from where {directory.name} was published")
+    for name in preset_names():
+        chosen = preset(name)
+        need = chosen.memory(opened.config)
+        fits = need.device < 0.9 * chosen.device_gb * 1e9
+        yield Finding(
+            Verdict.GOOD if fits else Verdict.NOTE,
+            name,
+            f"{chosen.machine}: {chosen.precision.name}, {need.device / 1e9:.1f} of {chosen.device_gb:.0f} GB (weights "
+            f"{(need.decoder_weights + need.vision_weights) / 1e9:.1f}, caches {need.caches / 1e9:.1f}), about "
+            f"{chosen.decode_s(opened.config) * 1e3:.1f} ms a token by its memory's bandwidth [computed]",
+            "" if fits else "choose fewer slots, a shorter context or int4",
+        )
+    try:
+        from exaone_ros.engine.tensorrt.cuda import CudaRuntime
+
+        device = CudaRuntime().device()
+    except ExaoneError:
+        return
+    names = [chosen.name for chosen in fitting_presets(opened.config, device.total_bytes)]
+    verdict = Verdict.GOOD if names else Verdict.NOTE
+    yield Finding(verdict, "fits here", f"{', '.join(names) or 'no preset'} on {device.name}")
+
+
+def _template_inside(directory: Path, name: str) -> bool:
+    """Older checkpoints keep the chat template in the tokenizer's configuration."""
+    config = directory / "tokenizer_config.json"
+    return name.startswith("chat_template") and config.is_file() and '"chat_template"' in config.read_text("utf-8")
+
+
+def _guarded(what: str, look: Callable[[], str], otherwise: str) -> Finding:
+    try:
+        return Finding(Verdict.GOOD, what, look())
+    except ExaoneError as error:
+        return Finding(Verdict.NOTE, what, str(error), otherwise)
+
+
+def _ros() -> Finding:
+    distribution = os.environ.get("ROS_DISTRO")
+    if importlib.util.find_spec("rclpy") is not None:
+        return Finding(Verdict.GOOD, "ROS 2", distribution or "rclpy without a sourced distribution (the PyPI wheels)")
+    remedy = "source /opt/ros/<distribution>/setup.bash, or let `make setup` install the wheels"
+    return Finding(Verdict.NOTE, "ROS 2", "rclpy is not importable", remedy)
+
+
+def _gpu() -> str:
+    from exaone_ros.engine.tensorrt.cuda import CudaRuntime
+
+    device = CudaRuntime().device()
+    major, minor = device.capability
+    return f"{device.name}, sm_{major}{minor}, {device.free_bytes / 1e9:.1f} of {device.total_bytes / 1e9:.1f} GB free"
+
+
+def _tensorrt() -> str:
+    from exaone_ros.engine.tensorrt.versions import load_library
+
+    library = load_library()
+    return f"{library.name} {library.version}; graphs of opset {library.target.opset}. {library.target.note}"
+
+
+def _module(name: str, extra: str) -> Finding:
+    if importlib.util.find_spec(name) is None:
+        return Finding(Verdict.NOTE, name, "not installed", f"pip install 'exaone_ros[{extra}]'")
+    return Finding(Verdict.GOOD, name, "installed")
+
+
+def _memory() -> str:
+    from exaone_ros.engine.tensorrt.compile import free_memory
+
+    return f"{free_memory() / 1e9:.1f} GB of main memory free"
+
+
+def _disk(cache: Path | None) -> Finding:
+    from exaone_ros.engine.tensorrt.cache import default_root
+
+    root = cache or default_root()
+    folder = next(path for path in (root, *root.parents) if path.exists())
+    free = f"{shutil.disk_usage(folder).free / 1e9:.1f} GB free for engines in {root}"
+    if not os.access(folder, os.W_OK):
+        return Finding(
+            Verdict.BAD, "disk", f"{folder} cannot be written", "name another with --cache or EXAONE_ENGINES"
+        )
+    return Finding(Verdict.GOOD, "disk", free)

@@ -1,0 +1,128 @@
+"""Settings for the machines that EXAONE 4.5 runs on, from `config/presets.yaml`, with the memory they take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import yaml
+
+from exaone_ros.engine.tensorrt.memory import MemoryEstimate, estimate
+from exaone_ros.engine.tensorrt.plan import Capacity
+from exaone_ros.errors import EngineError
+from exaone_ros.model.config import ModelConfig
+from exaone_ros.model.precision import PRECISIONS, Precision
+from exaone_ros.share import share_path
+
+PRESETS_FILE = "config/presets.yaml"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How to compile for a kind of machine.
+
+    Attributes:
+        name: in the file.
+        machine: in words.
+        device_gb: memory of the device that it is meant for; on a Jetson shared with everything else.
+        precision: of the decoder.
+        capacity: what the engines hold.
+        aliased_kv: whether the TensorRT of that machine writes caches in place.
+        bandwidth_gb_s: of the device's memory, from its data sheet.
+        install: what has to be installed.
+    """
+
+    name: str
+    machine: str
+    device_gb: float
+    precision: Precision
+    capacity: Capacity
+    aliased_kv: bool
+    bandwidth_gb_s: float
+    install: str
+
+    def replaced(self, **changes: Any) -> Preset:
+        """The preset with another precision (by name) or other fields of `Capacity`.
+
+        Raises:
+            EngineError: an unknown precision, or sizes that make no sense.
+        """
+        name = changes.pop("precision", self.precision.name)
+        capacity = Capacity(**{**{f.name: getattr(self.capacity, f.name) for f in fields(Capacity)}, **changes})
+        return _with(self, _precision(name, self.name), capacity)
+
+    def capacity_for(self, max_context: int) -> Capacity:
+        """The capacity, no longer than a checkpoint's positions."""
+        c = self.capacity
+        context = min(c.context, max_context)
+        return Capacity(c.slots, context, min(c.chunk, context), c.visual_tokens, c.decode_profile)
+
+    def memory(self, config: ModelConfig) -> MemoryEstimate:
+        """What a model takes with this preset."""
+        capacity = self.capacity_for(config.text.max_context)
+        return estimate(config, self.precision, capacity, aliased_kv=self.aliased_kv)
+
+    def decode_s(self, config: ModelConfig) -> float:
+        """Seconds of one decode step if it reads all weights but the embeddings at 75% of the memory's bandwidth."""
+        embeddings = config.text.vocab * config.text.hidden * self.precision.compute.itemsize
+        read = self.memory(config).decoder_weights - embeddings
+        return read / (0.75 * self.bandwidth_gb_s * 1e9)
+
+
+def preset(name: str) -> Preset:
+    """A preset by its name.
+
+    Raises:
+        EngineError: there is none of this name.
+    """
+    if name not in _presets():
+        raise EngineError(f"preset is {name!r}; expected one of {', '.join(_presets())}")
+    return _presets()[name]
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of all presets."""
+    return tuple(_presets())
+
+
+def fitting_presets(config: ModelConfig, device_bytes: int) -> list[Preset]:
+    """Presets with which a model fits into the memory of a device, the most accurate first."""
+    found = [p for p in _presets().values() if p.memory(config).device < 0.9 * device_bytes]
+    return sorted(found, key=lambda p: p.memory(config).decoder_weights, reverse=True)
+
+
+@lru_cache(maxsize=1)
+def _presets() -> dict[str, Preset]:
+    path = share_path(PRESETS_FILE)
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: _parse(name, entry) for name, entry in raw.items()}
+
+
+def _parse(name: str, entry: dict[str, Any]) -> Preset:
+    known = {field.name for field in fields(Capacity)}
+    try:
+        return Preset(
+            name=name,
+            machine=entry.pop("machine"),
+            device_gb=float(entry.pop("device_gb")),
+            precision=_precision(entry.pop("precision"), name),
+            aliased_kv=bool(entry.pop("aliased_kv")),
+            bandwidth_gb_s=float(entry.pop("bandwidth_gb_s")),
+            install=entry.pop("install"),
+            capacity=Capacity(**{key: entry.pop(key) for key in sorted(known & entry.keys())}),
+        )
+    except KeyError as error:
+        raise EngineError(f"{PRESETS_FILE}: preset '{name}' lacks {error}") from error
+
+
+def _precision(name: str, where: str) -> Precision:
+    if name not in PRECISIONS:
+        raise EngineError(f"preset '{where}': precision is {name!r}; expected one of {', '.join(PRECISIONS)}")
+    return PRECISIONS[name]
+
+
+def _with(base: Preset, precision: Precision, capacity: Capacity) -> Preset:
+    return Preset(
+        base.name, base.machine, base.device_gb, precision, capacity, base.aliased_kv, base.bandwidth_gb_s, base.install
+    )

@@ -1,0 +1,98 @@
+"""`exaone compile` and `exaone doctor`: what they print, and with which status they end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from model.tiny_checkpoint import write_checkpoint
+
+from exaone_ros.cli import doctor
+from exaone_ros.cli.doctor import Verdict
+from exaone_ros.cli.main import main
+from exaone_ros.engine.presets import fitting_presets, preset, preset_names
+from exaone_ros.engine.tensorrt import versions
+from exaone_ros.errors import EngineError
+from exaone_ros.model.config import ModelConfig
+
+REAL = {
+    "model_type": "exaone4_5",
+    "text_config": {
+        "model_type": "exaone4", "vocab_size": 153600, "hidden_size": 5120, "intermediate_size": 27392,
+        "num_hidden_layers": 64, "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128,
+        "sliding_window": 4096, "max_position_embeddings": 262144,
+    },
+    "vision_config": {
+        "model_type": "exaone4_5_vision", "depth": 28, "hidden_size": 2048, "intermediate_size": 5120, "num_heads": 32,
+        "num_key_value_heads": 8, "out_hidden_size": 5120, "fullatt_block_indexes": [6, 13, 20, 27], "patch_size": 14,
+        "window_size": 112,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if name != "default"])
+def test_the_real_model_fits_the_machine_of_its_preset(name: str) -> None:
+    chosen = preset(name)
+    need = chosen.memory(ModelConfig.parse(REAL))
+    assert need.device < 0.9 * chosen.device_gb * 1e9
+    assert need.decoder_weights > 16e9, "33 billion parameters do not get smaller than half a byte each"
+
+
+def test_presets_of_a_device_come_most_accurate_first() -> None:
+    names = [chosen.name for chosen in fitting_presets(ModelConfig.parse(REAL), 80_000_000_000)]
+    assert names.index("h100") < names.index("rtx-32")
+    assert not fitting_presets(ModelConfig.parse(REAL), 16_000_000_000)
+
+
+def test_the_command_line_overrides_a_preset() -> None:
+    changed = preset("orin-64").replaced(precision="float16", slots=2)
+    assert (changed.precision.name, changed.capacity.slots, changed.capacity.context) == ("float16", 2, 2048)
+    assert changed.capacity_for(256).context == changed.capacity_for(256).chunk == 256
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(EngineError, match=r"preset is 'tpu'; expected one of default, orin-64"):
+        preset("tpu")
+    with pytest.raises(EngineError, match="precision is 'int3'"):
+        preset("default").replaced(precision="int3")
+
+
+def test_no_tensorrt_is_one_line_and_a_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(versions, "MODULES", {"tensorrt": ("no_such_trt",), "tensorrt_rtx": ("no_such_rtx",)})
+    assert main(["compile", str(write_checkpoint(tmp_path))]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("exaone compile: TensorRT is not installed: pip install") and error.count("\n") == 1
+
+
+def test_a_missing_checkpoint_is_one_line_and_a_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compile", str(tmp_path / "none")]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_the_doctor_looks_at_a_whole_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = write_checkpoint(tmp_path)
+    (directory / "tokenizer.json").write_text("{}")
+    (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": "x"}))
+    assert main(["doctor", str(directory), "--cache", str(tmp_path)]) == 0
+    report = capsys.readouterr().out
+    for what in ("ROS 2", "GPU", "TensorRT", "memory", "disk", "checkpoint", "orin-64", "[computed]"):
+        assert what in report
+
+
+def test_every_failure_of_a_checkpoint_has_a_remedy(tmp_path: Path) -> None:
+    directory = write_checkpoint(tmp_path)
+    found = [finding for finding in doctor.checkpoint(directory) if finding.verdict is Verdict.BAD]
+    assert [finding.what for finding in found] == ["tokenizer.json", "chat_template.jinja"]
+    weights = directory / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    found = list(doctor.checkpoint(directory))
+    assert [finding.verdict for finding in found] == [Verdict.BAD] and "truncated" in found[0].found
+    assert all(finding.remedy for finding in found)
+
+
+def test_a_broken_checkpoint_ends_with_a_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", str(tmp_path)]) == 1
+    assert "config.json is missing" in capsys.readouterr().out

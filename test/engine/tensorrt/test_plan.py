@@ -1,0 +1,81 @@
+"""Build plans are data: golden per version, and every shape that a backend can produce fits them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from model.tiny_checkpoint import tiny_config
+
+from exaone_ros.engine.tensorrt.plan import Capacity, plan_engines
+from exaone_ros.engine.tensorrt.versions import target_for
+from exaone_ros.errors import EngineError
+from exaone_ros.model.config import ModelConfig
+from exaone_ros.model.precision import precision
+from exaone_ros.model.vision_plan import vision_plan
+
+CONFIG = ModelConfig.parse(tiny_config())
+CAPACITY = Capacity(slots=3, context=96, chunk=32, visual_tokens=60)
+GOLDEN = Path(__file__).parents[2] / "data" / "tensorrt_plans.json"
+VERSIONS = [
+    ("tensorrt", "10.3.0"), ("tensorrt", "10.13.3.9"), ("tensorrt", "10.16.1.11"), ("tensorrt", "11.4.0.106"),
+    ("tensorrt_rtx", "1.7.1.116"),
+]  # fmt: skip
+
+
+def plans(library: str, version: str, capacity: Capacity = CAPACITY) -> list[dict]:
+    found = plan_engines(CONFIG, target_for(library, version), precision("int4"), capacity)
+    return json.loads(json.dumps([plan.as_json() for plan in found]))
+
+
+@pytest.mark.parametrize(("library", "version"), VERSIONS)
+def test_plans_are_those_on_record(library: str, version: str) -> None:
+    """A changed plan makes every engine in every cache stale: that must not happen by accident."""
+    assert plans(library, version) == json.loads(GOLDEN.read_text())[f"{library} {version}"]
+
+
+def test_a_decode_profile_comes_last_and_is_for_single_tokens() -> None:
+    capacity = Capacity(slots=3, context=96, chunk=32, visual_tokens=60, decode_profile=True)
+    prefill, decode = plans("tensorrt", "11.4.0", capacity)[1]["profiles"]
+    assert decode["input_ids"] == [[1, 1], [1, 1], [3, 1]]
+    assert prefill["input_ids"] == [[1, 1], [1, 32], [3, 32]]
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_every_image_that_fits_by_its_tokens_fits_by_its_windows(height: int, width: int) -> None:
+    if height * width > CAPACITY.visual_tokens:
+        return
+    vision, _ = plan_engines(CONFIG, target_for("tensorrt", "11.4"), precision("float16"), CAPACITY)
+    plan = vision_plan(CONFIG.vision, height, width)
+    for name, values in plan.arrays().items():
+        if name != "patch_index":
+            least, _, most = vision.profiles[0].shapes[name]
+            assert all(a <= n <= b for a, n, b in zip(least, values.shape, most, strict=True)), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slots": 0}, "slots is 0; expected an integer of at least 1"),
+        ({"context": 8}, "context is 8; expected an integer of at least 16"),
+        ({"chunk": 100}, "chunk is 100, more than the context of 96"),
+        ({"visual_tokens": True}, "visual_tokens is True"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(changes: dict, message: str) -> None:
+    sizes = {"slots": 3, "context": 96, "chunk": 32, "visual_tokens": 60, **changes}
+    with pytest.raises(EngineError, match=message):
+        Capacity(**sizes)
+
+
+def test_a_context_beyond_the_model_is_refused() -> None:
+    with pytest.raises(EngineError, match="context is 100000; the checkpoint has positions for 65536"):
+        plan_engines(CONFIG, target_for("tensorrt", "11.4"), precision("int4"), Capacity(context=100_000))
+
+
+def test_a_precision_that_the_version_lacks_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"precision 'nvfp4' cannot be built by tensorrt 10\.3"):
+        plan_engines(CONFIG, target_for("tensorrt", "10.3"), precision("nvfp4"), CAPACITY)

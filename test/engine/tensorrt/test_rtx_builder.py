@@ -1,0 +1,106 @@
+"""The real parser and builder of TensorRT-RTX take the graphs. Runs without a GPU; that they run, it cannot show.
+
+Needs the extra `tensorrt-rtx`; without it one line says that these were skipped.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from model.tiny_checkpoint import tiny_config, write_checkpoint
+
+from exaone_ros.engine.tensorrt.build import build_engine, make_logger
+from exaone_ros.engine.tensorrt.compile import compile_checkpoint, plan_jobs
+from exaone_ros.engine.tensorrt.plan import Capacity, EnginePlan
+from exaone_ros.engine.tensorrt.versions import Library, load_library
+from exaone_ros.errors import EngineError, MissingExtra
+from exaone_ros.model.checkpoint import Checkpoint
+from exaone_ros.model.onnx_graph import Weights
+from exaone_ros.model.precision import precision
+
+try:
+    RTX = load_library(["tensorrt_rtx"])
+except MissingExtra as error:
+    pytest.skip(f"TensorRT-RTX is not here: {error}", allow_module_level=True)
+
+CAPACITY = Capacity(slots=3, context=128, chunk=64, visual_tokens=48)
+BUNDLED = Path(__file__).parents[3] / "models" / "exaone4_5-tabletop-tiny" / "config.json"
+PRECISIONS = ["float16", "bfloat16", "int4", "int4-bfloat16", "int8", "fp8", "nvfp4"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Two layers with the head sizes of the real model: 128 in the decoder, 64 in the vision encoder."""
+    text = {
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "head_dim": 128,
+        "num_hidden_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"],
+    }
+    vision = {"hidden_size": 256, "depth": 2, "fullatt_block_indexes": [1]}
+    return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("real-heads"), tiny_config(text, vision)))
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The bundled architecture with random weights: heads of 48."""
+    return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("bundled"), json.loads(BUNDLED.read_text())))
+
+
+def build(checkpoint: Checkpoint, name: str, engine: str, folder: Path, capacity: Capacity = CAPACITY) -> bytes:
+    (job,) = [
+        job for job in plan_jobs(checkpoint, RTX, None, precision(name), capacity, folder) if job.plan.name == engine
+    ]
+    job.graph.save(folder / "graph.onnx", Weights.FILE)
+    return bytes(memoryview(build_engine(RTX, job.plan, folder / "graph.onnx")))
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_decoders_are_built(checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
+    """`build_engine` refuses an engine that would ignore an input, so none is ignored."""
+    assert len(build(checkpoint, name, "decoder", tmp_path)) > 10_000
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_vision_encoders_are_built(checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
+    assert len(build(checkpoint, name, "vision", tmp_path)) > 10_000
+
+
+@pytest.mark.parametrize(("name", "engine"), [("float16", "vision"), ("float16", "decoder"), ("int4", "decoder")])
+def test_the_bundled_architecture_is_built(bundled: Checkpoint, tmp_path: Path, name: str, engine: str) -> None:
+    assert len(build(bundled, name, engine, tmp_path)) > 10_000
+
+
+def test_a_decode_profile_is_accepted(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    capacity = Capacity(slots=3, context=128, chunk=64, visual_tokens=48, decode_profile=True)
+    assert len(build(checkpoint, "int4", "decoder", tmp_path, capacity)) > 10_000
+
+
+def test_compiling_needs_no_gpu(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    seen: list[float] = []
+    compiled = compile_checkpoint(
+        checkpoint, RTX, None, precision("int4"), CAPACITY, root=tmp_path,
+        progress=lambda phase, done: seen.append(done), available_bytes=lambda: 1 << 40,
+    )  # fmt: skip
+    assert compiled.built and compiled.vision.stat().st_size > 10_000
+    assert seen and all(0 <= done <= 1 for done in seen), "the progress monitor was never told anything"
+
+
+def test_an_engine_without_a_gpu_fails_cleanly(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    engine = build(checkpoint, "float16", "decoder", tmp_path)
+    logger = make_logger(RTX.module)
+    if RTX.module.Runtime(logger).deserialize_cuda_engine(engine) is None:
+        assert logger.messages, "refused without a reason"
+
+
+def broken(folder: Path) -> tuple[Library, EnginePlan, Path]:
+    (folder / "graph.onnx").write_bytes(b"no graph")
+    return RTX, EnginePlan("decoder", 24, "float16", (), 1 << 20), folder / "graph.onnx"
+
+
+def test_what_is_no_graph_is_refused_with_the_parsers_words(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"tensorrt_rtx .* cannot parse the decoder graph: \w+"):
+        build_engine(*broken(tmp_path))
