@@ -6,10 +6,10 @@ PYTHON ?= python3
 ROS ?= jazzy
 RUN = $(PYTHON) scripts/run.py --ros $(ROS)
 
-.PHONY: help setup demo test bench lint format clean
+.PHONY: help setup demo test bench gpu-check lint format clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1	/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1	/' | expand -t 16
 
 setup:  ## make this machine ready to run the nodes
 	@$(PYTHON) scripts/setup.py --ros $(ROS)
@@ -22,6 +22,9 @@ test:  ## all lanes: lint, Jazzy, colcon, Kilted, numpy 1.26
 
 bench:  ## ours against transformers, ROS overhead, memory; results in bench_out/
 	@$(RUN) --test -- -m exaone_ros.bench $(ARGS)
+
+gpu-check:  ## what only a GPU can show: TensorRT, ONNX Runtime CUDA, torch CUDA; one JSON line per step
+	@$(RUN) --test -- scripts/gpu_check.py $(ARGS)
 
 lint:  ## ruff and mypy
 	@$(PYTHON) scripts/test.py lint
