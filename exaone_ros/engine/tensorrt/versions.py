@@ -129,6 +129,9 @@ def load_library(names: Sequence[str] = ("tensorrt", "tensorrt_rtx")) -> Library
                 continue
             except ImportError as error:
                 raise EngineError(f"{module_name} is installed, but its libraries cannot be loaded: {error}") from error
-            return Library(module, str(module.__version__), target_for(name, str(module.__version__)))
+            version = getattr(module, "__version__", None)
+            if not isinstance(version, str):  # a folder of that name on the path imports as an empty package
+                raise EngineError(f"'{module_name}' is not NVIDIA's: {module!r} has no version; take it off the path")
+            return Library(module, version, target_for(name, version))
     extras = " or ".join(f"pip install 'exaone_ros[{EXTRAS[name]}]'" for name in names)
     raise MissingExtra(f"TensorRT is not installed: {extras}; on a Jetson it comes with JetPack")

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from engine.tensorrt.fake_cuda import FakeCuda
 from onnx import helper
 
 from exaone_ros.engine.tensorrt.versions import Library, target_for
-
-from .fake_cuda import FakeCuda
 
 
 class Severity(IntEnum):

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from engine.tensorrt.fake_cuda import FakeCuda
+from engine.tensorrt.fake_tensorrt import fake_library
 from model.reference_error import relative_error
 from model.tiny_checkpoint import VOCAB, write_checkpoint
 
@@ -22,9 +24,6 @@ from exaone_ros.engine.tensorrt.plan import Capacity
 from exaone_ros.errors import EngineError, ImageError
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.precision import precision
-
-from .fake_cuda import FakeCuda
-from .fake_tensorrt import fake_library
 
 HALF = 1e-2
 CAPACITY = Capacity(slots=4, context=160, chunk=24, visual_tokens=40)

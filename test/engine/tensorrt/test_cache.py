@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.tensorrt.fake_tensorrt import corrupt
 
 from exaone_ros.engine.tensorrt.cache import MANIFEST, PLAN, EngineCache, EngineKey, StaleEngine, default_root
 from exaone_ros.errors import EngineError
-
-from .fake_tensorrt import corrupt
 
 KEY = EngineKey("decoder", "aa", "bb", {"opset": 24}, "tensorrt", "10.16", "Fake sm_90")
 FORK = multiprocessing.get_context("fork")

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from engine.tensorrt.fake_cuda import FakeCuda
+from engine.tensorrt.fake_tensorrt import fake_library
 from model.tiny_checkpoint import write_checkpoint
 
 from exaone_ros.engine.tensorrt import compile as compiling
@@ -16,9 +18,6 @@ from exaone_ros.engine.tensorrt.versions import Library
 from exaone_ros.errors import EngineError
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.precision import precision
-
-from .fake_cuda import FakeCuda
-from .fake_tensorrt import fake_library
 
 CAPACITY = Capacity(slots=2, context=64, chunk=16, visual_tokens=16)
 PLENTY = 1 << 40

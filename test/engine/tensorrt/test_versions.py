@@ -122,6 +122,14 @@ def test_no_tensorrt_names_the_extras(monkeypatch: pytest.MonkeyPatch) -> None:
         load_library()
 
 
+def test_a_folder_of_that_name_is_no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "empty_trt").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(versions, "MODULES", {"tensorrt": ("empty_trt",)})
+    with pytest.raises(EngineError, match="'empty_trt' is not NVIDIA's"):
+        load_library(["tensorrt"])
+
+
 def test_broken_libraries_are_told_from_missing_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "broken_trt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')")
     monkeypatch.syspath_prepend(str(tmp_path))
