@@ -1,7 +1,7 @@
 """AWQ-style scales: inputs that matter most are made larger before rounding, and their weights smaller by as much.
 
-After Lin et al., "AWQ: Activation-aware Weight Quantization" (2023). EXAONE 4.5 normalises after its sublayers, so there
-is no norm in front of a layer to fold a scale into: the inputs are multiplied where they are used.
+After Lin et al., "AWQ: Activation-aware Weight Quantization" (2023). EXAONE 4.5 normalises after its sublayers: there
+is no norm in front of a layer to fold a scale into, and the inputs are multiplied where they are used.
 """
 
 from __future__ import annotations
