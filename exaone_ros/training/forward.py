@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -71,20 +72,52 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return x * cosine + rotate_half(x) * sine
 
 
+class RmsNorm(torch.autograd.Function):
+    """RMS norm with a backward of few passes over memory: on the CPU this stack is bound by memory, not by products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        inverse = torch.rsqrt(norm.square_().div_(x.shape[-1]).add_(eps)).to(x.dtype)
+        scaled = x * inverse
+        ctx.save_for_backward(scaled, inverse, weight)
+        return scaled * weight.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,) = gradients
+        scaled, inverse, weight = ctx.saved_tensors
+        product = gradient * scaled
+        ones = torch.ones(1, product[..., 0].numel(), dtype=product.dtype, device=product.device)
+        weight_gradient = (ones @ product.reshape(-1, product.shape[-1]))[0].to(weight.dtype)
+        along = (product @ weight.to(product.dtype)[:, None]) / -scaled.shape[-1]
+        inner = torch.addcmul(gradient * weight.to(gradient.dtype), scaled, along)
+        return inner.mul_(inverse), weight_gradient, None
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps)
+    return RmsNorm.apply(x, weight, eps)  # type: ignore[no-any-return]
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention over [batch, tokens, heads, head_dim]; fewer key than query heads are shared; `bias` is added."""
-    if key.shape[2] != query.shape[2]:
-        share = query.shape[2] // key.shape[2]
-        key, value = key.repeat_interleave(share, 2), value.repeat_interleave(share, 2)
-    scores = torch.matmul(query.transpose(1, 2), key.permute(0, 2, 3, 1)) * (query.shape[-1] ** -0.5)
+    """Attention over [batch, tokens, heads, head_dim].
+
+    Query heads that share a key head are laid behind each other, so that keys are never repeated in memory. `bias`
+    [batch or 1, 1, queries, keys] is added to the scores.
+    """
+    batch, count, heads, width = query.shape
+    groups, keys = key.shape[2], key.shape[1]
+    share = heads // groups
+    query = (query * width**-0.5).view(batch, count, groups, share, width)
+    query = query.permute(0, 2, 3, 1, 4).reshape(batch * groups, share * count, width)
+    key = key.permute(0, 2, 3, 1).reshape(batch * groups, width, keys)
+    value = value.permute(0, 2, 1, 3).reshape(batch * groups, keys, width)
+    scores = torch.bmm(query, key)
     if bias is not None:
-        scores = scores + bias
+        scores = (scores.view(batch, heads, count, keys) + bias).view(batch * groups, share * count, keys)
     weights = torch.softmax(scores, -1).to(value.dtype)
-    return torch.matmul(weights, value.transpose(1, 2)).transpose(1, 2)
+    attended = torch.bmm(weights, value).view(batch, groups, share, count, width)
+    return attended.permute(0, 3, 1, 2, 4).reshape(batch, count, heads, width)
 
 
 class AuxiliaryHeads(nn.Module):

@@ -105,7 +105,7 @@ NOTHING = {"en": ("nothing", "none"), "ko": ("없음",)}
 
 OBJECT_REASONS = {
     "en": {
-        "seen": "a {label} is on the table",
+        "seen": "there is a {label} on the table",
         "absent": "no {label} is visible",
         "leftmost": "it is the leftmost",
         "rightmost": "it is the rightmost",

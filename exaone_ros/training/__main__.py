@@ -1,0 +1,3 @@
+from exaone_ros.training.cli import main
+
+raise SystemExit(main())

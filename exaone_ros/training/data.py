@@ -1,0 +1,183 @@
+"""Training batches, rendered while training runs: which frame comes when, and the process that makes them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from exaone_ros.sim.frame import LabelledFrame
+from exaone_ros.training.flat_post import spoil
+from exaone_ros.training.flat_renderer import FlatOptions, FlatRenderer
+from exaone_ros.training.packing import Batch, Encoder, make_batch
+from exaone_ros.training.pool import FramePool
+from exaone_ros.training.questions import Questioner
+from exaone_ros.training.splits import HELD_OUT_PAIRS, frame_seed
+from exaone_ros.training.truth import Truth, mirrored
+
+MAIN, WIDE, SQUARE, NARROW, LONG = (252, 336), (196, 364), (280, 280), (252, 308), (224, 336)
+SIZE_CYCLE = (
+    MAIN, MAIN, WIDE, MAIN, MAIN, SQUARE, MAIN, MAIN, WIDE, MAIN, MAIN, NARROW, MAIN, MAIN, SQUARE, MAIN, MAIN, WIDE, MAIN, LONG,
+)  # fmt: skip
+"""(height, width) of the images of one batch after the other: what the size rule makes of 4:3, 16:9, 1:1, 5:4 and 3:2."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How batches are made.
+
+    Attributes:
+        batch: frames of a batch.
+        length: tokens of packed questions behind each frame.
+        seed: of everything random.
+        pool: folder of frames rendered beforehand, or None.
+        pool_share: part of the frames that come from the pool (of sizes that it has).
+        reuse: how often a flat frame is shown (each time with other questions, mirrored or not).
+        easy_frames: the first this many flat frames mostly show few objects.
+        sizes: (height, width) of one batch after the other, over and over.
+    """
+
+    batch: int = 24
+    length: int = 192
+    seed: int = 0
+    pool: Path | None = None
+    pool_share: float = 0.5
+    reuse: int = 2
+    easy_frames: int = 2500
+    sizes: tuple[tuple[int, int], ...] = SIZE_CYCLE
+
+
+class BatchMaker:
+    """Makes batch number n, the same whenever it is asked for."""
+
+    BLOCK = 512
+    EASY_UNTIL = 0.12
+
+    def __init__(self, options: DataOptions) -> None:
+        cv2.setNumThreads(1)
+        self.options = options
+        self.encoder = Encoder()
+        self._pool = FramePool(options.pool) if options.pool is not None else None
+        self._rendered: OrderedDict[tuple[int, tuple[int, int]], LabelledFrame] = OrderedDict()
+
+    def make(self, number: int, progress: float = 1.0) -> Batch:
+        """Make a batch.
+
+        Args:
+            number: which one, from 0.
+            progress: of the training run, 0..1; early on, frames with few objects are preferred.
+        """
+        options = self.options
+        rng = np.random.default_rng([options.seed, number])
+        size = options.sizes[number % len(options.sizes)]
+        turns, place = divmod(number, len(options.sizes))
+        before = turns * options.sizes.count(size) + options.sizes[:place].count(size)
+        frames = []
+        for i in range(options.batch):
+            pooled = self._pool.frames.get(size) if self._pool is not None else None
+            if pooled and rng.random() < options.pool_share:
+                frames.append(self._pooled(rng, pooled, progress))
+            else:
+                frames.append(self._flat(before * options.batch + i, size))
+        frames = [mirrored(frame) if rng.random() < 0.5 else frame for frame in frames]
+        asked = [Questioner(Truth.of(frame), rng).draw() for frame in frames]
+        return make_batch(self.encoder, frames, asked, options.length)
+
+    def _pooled(self, rng: np.random.Generator, pooled: list[LabelledFrame], progress: float) -> LabelledFrame:
+        frame = pooled[int(rng.integers(len(pooled)))]
+        if progress < self.EASY_UNTIL and rng.random() < 0.7:
+            for _ in range(20):
+                if 1 <= len(frame.objects) <= 3:
+                    break
+                frame = pooled[int(rng.integers(len(pooled)))]
+        if rng.random() < 0.5:
+            frame = replace(frame, image=spoil(rng, frame.image.astype(np.float32)))
+        return frame
+
+    def _flat(self, sample: int, size: tuple[int, int]) -> LabelledFrame:
+        """The frame of one sample: each block of frames is gone through `reuse` times, in another order each time."""
+        block, place = divmod(sample, self.BLOCK * self.options.reuse)
+        turn, place = divmod(place, self.BLOCK)
+        order = np.random.default_rng([self.options.seed, 5, block, turn]).permutation(self.BLOCK)
+        index = block * self.BLOCK + int(order[place])
+        key = (index, size)
+        if key not in self._rendered:
+            self._rendered[key] = self._render(index, size)
+            while len(self._rendered) > 2 * self.BLOCK * len(set(self.options.sizes)):
+                self._rendered.popitem(last=False)
+        return self._rendered[key]
+
+    def _render(self, index: int, size: tuple[int, int]) -> LabelledFrame:
+        rng = np.random.default_rng([self.options.seed, 6, index])
+        few = rng.random() < (0.7 if index < self.options.easy_frames else 0.15)
+        options = FlatOptions(objects=(1, 3) if few else (0, 10), exclude_pairs=HELD_OUT_PAIRS)
+        height, width = size
+        return FlatRenderer(width, height).render(frame_seed("train", index), options)
+
+
+def _serve(options: DataOptions, requests: multiprocessing.Queue, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+    maker = BatchMaker(options)
+    while (request := requests.get()) is not None:
+        number, progress = request
+        answers.put((number, maker.make(number, progress)))
+
+
+class BatchStream:
+    """Batches in order, made ahead by worker processes.
+
+    Args:
+        options: how batches are made.
+        start: number of the first batch.
+        workers: processes; 0 = made in this one when asked for.
+        ahead: batches that may be waiting.
+    """
+
+    def __init__(self, options: DataOptions, start: int = 0, workers: int = 1, ahead: int = 6) -> None:
+        self._next = self._asked = start
+        self._ahead = max(ahead, 2 * workers)
+        self._maker = BatchMaker(options) if workers == 0 else None
+        self._ready: dict[int, Batch] = {}
+        self._workers: list[BaseProcess] = []
+        if workers:
+            context = multiprocessing.get_context("spawn")
+            self._requests, self._answers = context.Queue(), context.Queue()
+            for _ in range(workers):
+                arguments = (options, self._requests, self._answers)
+                self._workers.append(context.Process(target=_serve, args=arguments, daemon=True))
+                self._workers[-1].start()
+
+    def next(self, progress: float) -> Batch:
+        """The next batch; `progress` 0..1 of the run shapes the batches that are made from now on.
+
+        Raises:
+            RuntimeError: a worker process ended.
+        """
+        number = self._next
+        self._next += 1
+        if self._maker is not None:
+            return self._maker.make(number, progress)
+        while self._asked < number + self._ahead:
+            self._requests.put((self._asked, progress))
+            self._asked += 1
+        while number not in self._ready:
+            try:
+                which, batch = self._answers.get(timeout=5)
+            except queue.Empty:
+                if not all(worker.is_alive() for worker in self._workers):
+                    raise RuntimeError("a process that makes batches has ended; its traceback is above") from None
+                continue
+            self._ready[which] = batch
+        return self._ready.pop(number)
+
+    def close(self) -> None:
+        for _ in self._workers:
+            self._requests.put(None)
+        for worker in self._workers:
+            worker.terminate()
+            worker.join()

@@ -1,0 +1,75 @@
+"""What training minimises: next tokens, soft coordinates, and the auxiliary heads."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from exaone_ros.tasks.ground import SCALE
+from exaone_ros.training.forward import AuxiliaryHeads, PackedModel
+from exaone_ros.training.model import TOKEN_PX
+from exaone_ros.training.packing import Batch
+from exaone_ros.training.tokenizer import first_number_id
+
+COORDINATE_SIGMA = 6.0
+"""Width of a coordinate's soft target, in thousandths of the image: a near miss costs little."""
+Z_LOSS = 1e-4
+
+
+@lru_cache(maxsize=4)
+def soft_coordinates(sigma: float, device: torch.device) -> Tensor:
+    """Soft targets [1001, 1001]: row v spreads the probability of the number v over its neighbours."""
+    numbers = torch.arange(SCALE + 1, dtype=torch.float32, device=device)
+    bell = torch.exp(-0.5 * ((numbers[:, None] - numbers) / sigma) ** 2)
+    return bell / bell.sum(1, keepdim=True)
+
+
+def token_loss(model: PackedModel, hidden: Tensor, batch: Batch, sigma: float) -> tuple[Tensor, dict[str, float]]:
+    """Cross entropy of the targets, coordinates with soft targets of width `sigma` (0 = hard)."""
+    told = batch.targets >= 0
+    logits = model.model.lm_head(hidden[told]).float()
+    targets, coordinate = batch.targets[told], batch.coordinates[told]
+    log_normaliser = logits.logsumexp(-1)
+    words = (log_normaliser - logits.gather(1, targets[:, None])[:, 0])[~coordinate].sum()
+    chosen, first = logits[coordinate], first_number_id()
+    if sigma > 0:
+        target = soft_coordinates(sigma, logits.device)[targets[coordinate] - first]
+        expected = (target * chosen[:, first : first + SCALE + 1]).sum(1)
+    else:
+        expected = chosen.gather(1, targets[coordinate][:, None])[:, 0]
+    boxes = (log_normaliser[coordinate] - expected).sum()
+    loss = (words + boxes) / max(1, len(targets)) + Z_LOSS * log_normaliser.square().mean()
+    return loss, {
+        "word": float(words.detach()) / max(1, int((~coordinate).sum())),
+        "box": float(boxes.detach()) / max(1, int(coordinate.sum())),
+    }
+
+
+def auxiliary_loss(heads: AuxiliaryHeads, cell: Tensor, place: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """Loss of the heads that are dropped after training."""
+    cell, place = cell.float(), place.float()
+    _, height, width, _ = batch.images.shape
+    rows, columns = height // TOKEN_PX, width // TOKEN_PX
+    there = batch.cell_object > 0
+    seen = F.binary_cross_entropy_with_logits(cell[..., 0], batch.cell_object)
+    names = cell[..., 1:].split([heads.colours, heads.shapes, 4], -1)
+    number = max(1, int(there.sum()))
+    named = F.cross_entropy(names[0][there], batch.cell_colour[there], reduction="sum") / number
+    named = named + F.cross_entropy(names[1][there], batch.cell_shape[there], reduction="sum") / number
+    index = torch.arange(rows * columns, device=cell.device)
+    row, column = index // columns, index % columns
+    centre = torch.stack([(column + 0.5) / columns, (row + 0.5) / rows] * 2, -1)
+    offset = ((batch.cell_box - centre) * 4)[there]
+    near = F.smooth_l1_loss(names[2][there], offset, beta=0.05, reduction="sum") / (number * 4)
+    whole = F.smooth_l1_loss(place[..., :4][there], (batch.cell_box * 4 - 2)[there], beta=0.05, reduction="sum") / (number * 4)
+    guesses = place[..., 4:].split(heads.most_cells, -1)
+    count = place.shape[0]
+    where = sum(
+        F.cross_entropy(guess.reshape(-1, heads.most_cells), truth.repeat(count))
+        for guess, truth in zip(guesses, (row, column), strict=True)
+    )
+    loss = 0.5 * (seen + named) + 4 * near + 4 * whole + 0.3 * where
+    return loss, {"cell": float(seen.detach()), "name": float(named.detach()), "near": float(near.detach()), "whole": float(whole.detach())}

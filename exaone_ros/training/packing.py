@@ -1,0 +1,164 @@
+"""From questions to token rows: several questions packed behind one image, and the targets of the auxiliary heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exaone_ros.sim.frame import LabelledFrame
+from exaone_ros.sim.vocabulary import COLOURS, SHAPES
+from exaone_ros.tasks import SYSTEM, Ground
+from exaone_ros.tasks.ground import SCALE
+from exaone_ros.training import tokenizer
+from exaone_ros.training.model import TOKEN_PX
+from exaone_ros.training.questions import KINDS, Question
+
+HEAD = f"<|system|>\n{SYSTEM}<|endofturn|>\n<|user|>\n<vision>"
+TAIL = "</vision>\n"
+TURN = "<|endofturn|>\n<|assistant|>\n<think>"
+THINKING_ON = "\n"
+THINKING_OFF = "\n\n</think>\n\n"
+AFTER_THOUGHT = "\n</think>\n\n"
+"""The chat template in pieces (see `tokenizer.CHAT_TEMPLATE`; a test holds both together): what comes before the image,
+between image and question, after the question, and on or off the reasoning."""
+
+LEAST_CELL_PX = 90
+"""Pixels of an object in a 28 x 28 cell from which on the cell counts as the object's."""
+ALL_KINDS = (*KINDS, "count_kind")
+LEAST_ROOM = 24
+
+
+class Encoder:
+    """Tokenizes questions as inference does: the text of users apart from the template."""
+
+    def __init__(self) -> None:
+        self._tokenizer: Any = tokenizer.build_tokenizer()
+        self.vocabulary_size: int = self._tokenizer.get_vocab_size()
+        self.ids = lru_cache(maxsize=50_000)(self._ids)
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    @property
+    def head(self) -> list[int]:
+        return list(self.ids(HEAD))
+
+    @property
+    def tail(self) -> list[int]:
+        return list(self.ids(TAIL))
+
+    def prompt(self, question: Question) -> tuple[int, ...]:
+        """From after the image to where the model goes on."""
+        turn = TURN + (THINKING_ON if question.task.thinking else THINKING_OFF)
+        return self.ids(question.task.prompt()) + self.ids(turn)
+
+    def answer(self, question: Question) -> tuple[int, ...]:
+        """What the model is to write, end of turn included."""
+        thought = self.ids(question.reasoning + AFTER_THOUGHT) if question.task.thinking else ()
+        return thought + tuple(self._tokenizer.encode(question.answer, add_special_tokens=False).ids) + (tokenizer.EOS_ID,)
+
+
+@dataclass
+class Batch:
+    """Frames of one size with their packed questions; arrays are numpy until `to`.
+
+    Attributes:
+        images: uint8 [B, H, W, 3].
+        tokens, offsets, segments: int64 [B, T], see `PackedModel.forward`.
+        targets: int64 [B, T] the next token where it is to be learned, else -1.
+        coordinates: bool [B, T] the target is a coordinate of a box.
+        kinds: int64 [B, T] index into ALL_KINDS of the question of a target.
+        first: bool [B, T] the target is the answer's first token that the grammar leaves open (see `_first_open`).
+        cell_object: float32 [B, n] an object is on the cell.
+        cell_colour, cell_shape: int64 [B, n], -1 where none.
+        cell_box: float32 [B, n, 4] 0..1 box of that object.
+    """
+
+    images: Any
+    tokens: Any
+    offsets: Any
+    segments: Any
+    targets: Any
+    coordinates: Any
+    kinds: Any
+    first: Any
+    cell_object: Any
+    cell_colour: Any
+    cell_shape: Any
+    cell_box: Any
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same as tensors on a device."""
+        return Batch(*(torch.as_tensor(np.ascontiguousarray(getattr(self, f.name))).to(device) for f in fields(self)))
+
+
+def pack_row(encoder: Encoder, questions: Iterable[Question], length: int) -> tuple[NDArray[np.int64], ...]:
+    """Pack questions into one row of `length` tokens until no more fit.
+
+    A question that does not fit is skipped; three of them in a row, or too little room, end the row.
+
+    Returns:
+        tokens, offsets, segments, targets, coordinates, kinds, first: int64 [length] each.
+    """
+    row = np.zeros((7, length), np.int64)
+    row[2] = -1
+    row[3] = -1
+    used, number, misses = 0, 1, 0
+    first_number = tokenizer.first_number_id()
+    for question in questions:
+        prompt, answer = encoder.prompt(question), encoder.answer(question)
+        size = len(prompt) + len(answer) - 1
+        if used + size > length:
+            misses += 1
+            if misses == 3 or length - used < LEAST_ROOM:
+                break
+            continue
+        place = slice(used, used + size)
+        told = slice(used + len(prompt) - 1, used + size)
+        row[0, place] = (prompt + answer)[:-1]
+        row[1, place] = np.arange(size)
+        row[2, place] = number
+        row[3, told] = answer
+        if isinstance(question.task, Ground):
+            row[4, told] = [first_number <= token <= first_number + SCALE for token in answer]
+        row[5, told] = ALL_KINDS.index(question.kind)
+        row[6, told.start + (0 if isinstance(question.task, Ground) else min(1, len(answer) - 1))] = 1
+        used, number = used + size, number + 1
+    return tuple(row)
+
+
+def cell_targets(frame: LabelledFrame) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """What the auxiliary heads are to say of each 28 x 28 px cell: object or not, colour, shape, box."""
+    height, width = frame.instance.shape
+    rows, columns = height // TOKEN_PX, width // TOKEN_PX
+    cells = frame.instance.reshape(rows, TOKEN_PX, columns, TOKEN_PX).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
+    there = np.zeros(len(cells), np.float32)
+    colour, shape = np.full(len(cells), -1, np.int64), np.full(len(cells), -1, np.int64)
+    box = np.zeros((len(cells), 4), np.float32)
+    if not frame.objects:
+        return there, colour, shape, box
+    counts = np.stack([(cells == i).sum(1) for i in range(len(frame.objects))], axis=1)
+    owner = counts.argmax(1)
+    for cell in np.flatnonzero(counts.max(1) >= LEAST_CELL_PX):
+        thing = frame.objects[int(owner[cell])]
+        there[cell], colour[cell], shape[cell] = 1, COLOURS.index(thing.colour), SHAPES.index(thing.shape)
+        box[cell] = np.array(thing.box) / (width, height, width, height)
+    return there, colour, shape, box
+
+
+def make_batch(encoder: Encoder, frames: Sequence[LabelledFrame], asked: Sequence[Iterable[Question]], length: int) -> Batch:
+    """Pack frames of one size with their questions."""
+    rows = [pack_row(encoder, questions, length) for questions in asked]
+    tokens, offsets, segments, targets, coordinates, kinds, first = (np.stack(column) for column in zip(*rows, strict=True))
+    cells = [np.stack(column) for column in zip(*(cell_targets(frame) for frame in frames), strict=True)]
+    images = np.stack([frame.image for frame in frames])
+    return Batch(images, tokens, offsets, segments, targets, coordinates > 0, kinds, first > 0, *cells)

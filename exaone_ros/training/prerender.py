@@ -1,0 +1,79 @@
+"""Fill a frame pool with MuJoCo renders of training seeds (see `pool`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from exaone_ros.sim.frame import LabelledFrame, SeenObject
+from exaone_ros.sim.sampling import SceneOptions
+from exaone_ros.sim.tabletop import TabletopRenderer
+from exaone_ros.training.pool import write_shard
+from exaone_ros.training.splits import HELD_OUT_PAIRS, frame_seed
+
+FRAMES_PER_SHARD = 50
+RENDER_SIZES = {
+    (252, 336): ((640, 480), (504, 378), (336, 252)),
+    (196, 364): ((640, 360), (364, 196)),
+    (280, 280): ((420, 420), (280, 280)),
+}
+"""Model size (height, width) -> camera sizes (width, height) that the frames of a shard are rendered at, one of them."""
+
+
+def resize_frame(frame: LabelledFrame, height: int, width: int) -> LabelledFrame:
+    """Resize a frame with its truth."""
+    was_height, was_width = frame.image.shape[:2]
+    if (was_height, was_width) == (height, width):
+        return frame
+    x, y = width / was_width, height / was_height
+
+    def scaled(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        return box[0] * x, box[1] * y, box[2] * x, box[3] * y
+
+    shrinking = x < 1
+    image = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+    instance = cv2.resize(frame.instance, (width, height), interpolation=cv2.INTER_NEAREST)
+    objects = tuple(
+        SeenObject(o.shape, o.colour, scaled(o.box), o.distance_m, round(o.visible_px * x * y), o.visible_fraction)
+        for o in frame.objects
+    )
+    person, obstacle = (scaled(box) if box else None for box in (frame.person, frame.obstacle))
+    return LabelledFrame(np.asarray(image, np.uint8), objects, person, obstacle, instance)
+
+
+def training_options(rng: np.random.Generator) -> SceneOptions:
+    """Scene options of one training shard: the defaults, and wider ones in between."""
+    wide = rng.random() < 0.4
+    return SceneOptions(
+        exclude_pairs=HELD_OUT_PAIRS,
+        objects=(0, 10) if rng.random() < 0.7 else (0, 4),
+        fovy_deg=(45.0, 75.0) if wide else (45.0, 50.0),
+        ambient_share=0.25,
+        camera_jitter=1.5 if wide else 1.0,
+    )
+
+
+def render_shard(path: Path, shard: int, size: tuple[int, int]) -> None:
+    """Render shard number `shard` of the training split at a model size (height, width) and write it."""
+    rng = np.random.default_rng([20, shard])
+    sizes = RENDER_SIZES[size]
+    width, height = sizes[int(rng.integers(len(sizes)))] if rng.random() < 0.5 else sizes[-1]
+    samples = 0 if width > size[1] else 4
+    frames = []
+    with TabletopRenderer(width, height, shadows=bool(rng.random() < 0.75), samples=samples) as renderer:
+        for i in range(FRAMES_PER_SHARD):
+            options = training_options(rng)
+            frame = renderer.render(frame_seed("train", shard * FRAMES_PER_SHARD + i), options)
+            frames.append(resize_frame(frame, *size))
+    write_shard(path, frames)
+
+
+def fill_pool(directory: Path, frames: int) -> None:
+    """Render until the pool has `frames` frames; shards that exist are kept."""
+    for shard in range(-(-frames // FRAMES_PER_SHARD)):
+        path = directory / f"shard-{shard:04d}.npz"
+        if not path.exists():
+            size = ((252, 336), (252, 336), (196, 364), (252, 336), (280, 280))[shard % 5]
+            render_shard(path, shard, size)

@@ -1,0 +1,220 @@
+"""The training run: optimisers, schedule by the clock, checkpoints, resume.
+
+CPU (bf16 autocast, no compilation: compiling takes minutes on two cores) and one CUDA GPU take the same code; the CUDA
+path has not been run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from exaone_ros.sim.vocabulary import COLOURS, SHAPES
+from exaone_ros.training.data import BatchStream, DataOptions
+from exaone_ros.training.forward import AuxiliaryHeads, PackedModel
+from exaone_ros.training.losses import COORDINATE_SIGMA, auxiliary_loss, token_loss
+from exaone_ros.training.model import Sizes, build_config, build_model
+from exaone_ros.training.packing import Batch, Encoder
+
+MOST_CELLS = 16
+"""Rows and columns of visual tokens that the auxiliary heads can tell apart."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """A training run.
+
+    Attributes:
+        directory: of its checkpoint and log.
+        minutes: of training in all, over all resumes; the schedule is laid over it.
+        steps: if given, the schedule is laid over this many steps instead, and the clock does not matter.
+        data: how batches are made.
+        sizes: of the model.
+        seed: of the starting weights.
+        matrix_rate, other_rate: peak learning rates of Muon (matrices) and AdamW (the rest).
+        matrix_decay: weight decay of the matrices.
+        warm_up: steps.
+        cool_down: last part of the run over which the rates fall to zero.
+        auxiliary: weight of the auxiliary loss at the start; it fades towards the end.
+        device: "cpu" or "cuda".
+        threads: of the CPU; 0 = as torch chooses.
+        workers: processes that make batches; 0 = this one.
+        save_minutes: between checkpoints.
+    """
+
+    directory: Path
+    minutes: float = 80.0
+    steps: int | None = None
+    data: DataOptions = field(default_factory=DataOptions)
+    sizes: Sizes = field(default_factory=Sizes)
+    seed: int = 0
+    matrix_rate: float = 3.5e-3
+    other_rate: float = 2e-3
+    matrix_decay: float = 0.02
+    warm_up: int = 40
+    cool_down: float = 0.35
+    auxiliary: float = 1.0
+    device: str = "cpu"
+    threads: int = 0
+    workers: int = 1
+    save_minutes: float = 3.0
+
+
+def learning_rate(progress: float, step: int, warm_up: int, cool_down: float) -> float:
+    """Share of the peak rate: a linear warm-up by steps, then constant, then linear to 2% over the cool-down."""
+    warm = min(1.0, (step + 1) / max(1, warm_up))
+    cool = 1.0 if progress < 1 - cool_down else max(0.02, (1 - progress) / cool_down)
+    return warm * cool
+
+
+class Trainer:
+    """One training run; resumes by itself where its directory holds a checkpoint."""
+
+    CHECKPOINT = "checkpoint.pt"
+
+    def __init__(self, options: TrainOptions) -> None:
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.options = options
+        self.device = torch.device(options.device)
+        self.encoder = Encoder()
+        model = build_model(build_config(options.sizes, self.encoder.vocabulary_size), options.seed)
+        auxiliary = AuxiliaryHeads(options.sizes.text_width, len(COLOURS), len(SHAPES), MOST_CELLS)
+        self.model = PackedModel(model, self.encoder.head, self.encoder.tail, auxiliary).to(self.device)
+        self.optimisers = self._optimisers()
+        self.peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in self.optimisers]
+        self.step, self.elapsed_s = 0, 0.0
+        self.averages: dict[str, float] = {}
+        options.directory.mkdir(parents=True, exist_ok=True)
+        self.path = options.directory / self.CHECKPOINT
+        if self.path.exists():
+            self._load()
+
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        options = self.options
+        matrices = [
+            p for name, p in self.model.named_parameters()
+            if p.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name and "auxiliary" not in name
+        ]  # fmt: skip
+        taken = {id(p) for p in matrices}
+        others = [p for p in self.model.parameters() if id(p) not in taken]
+        return [
+            torch.optim.Muon(
+                matrices, lr=options.matrix_rate, weight_decay=options.matrix_decay, adjust_lr_fn="match_rms_adamw", ns_steps=4
+            ),
+            torch.optim.AdamW(others, lr=options.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        ]
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, 0..1."""
+        if self.options.steps is not None:
+            return min(1.0, self.step / self.options.steps)
+        return min(1.0, self.elapsed_s / (60 * self.options.minutes))
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def train_on(self, batch: Batch) -> dict[str, float]:
+        """One step; returns the parts of the loss."""
+        rate = learning_rate(self.progress, self.step, self.options.warm_up, self.options.cool_down)
+        for optimiser, peaks in zip(self.optimisers, self.peaks, strict=True):
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = peak * rate
+        batch = batch.to(self.device)
+        with self._precision():
+            hidden, cell, place = self.model(batch.images, batch.tokens, batch.offsets, batch.segments)
+            loss, parts = token_loss(self.model, hidden, batch, COORDINATE_SIGMA)
+            auxiliary = self.model.auxiliary
+            if auxiliary is not None and cell is not None and place is not None:
+                extra, more = auxiliary_loss(auxiliary, cell, place, batch)
+                fade = 1.0 if self.progress < 0.5 else max(0.2, 2 * (1 - self.progress))
+                loss, parts = loss + self.options.auxiliary * fade * extra, parts | more
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if not math.isfinite(float(norm)):
+            raise FloatingPointError(f"the gradient is {float(norm)} in step {self.step}; lower the learning rate and resume")
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        return parts | {"norm": float(norm)}
+
+    def run(self, report: Callable[[str], None], on_progress: Callable[[float], None] = lambda share: None) -> None:
+        """Train to the end of the budget.
+
+        Args:
+            report: takes a line of the log now and then.
+            on_progress: is told the progress 0..1 after each step.
+        """
+        options = self.options
+        stream = BatchStream(options.data, start=self.step, workers=options.workers)
+        saved = last = time.monotonic()
+        began, since = self.step, self.elapsed_s
+        waited = 0.0
+        try:
+            while self.progress < 1:
+                asked = time.monotonic()
+                batch = stream.next(self.progress)
+                waited += time.monotonic() - asked
+                parts = self.train_on(batch)
+                now = time.monotonic()
+                self.elapsed_s += now - last
+                last = now
+                for name, value in parts.items():
+                    self.averages[name] = 0.95 * self.averages.get(name, value) + 0.05 * value
+                on_progress(self.progress)
+                if self.step in (1, 5, 10, 20) or self.step % 25 == 0:
+                    rate = (self.step - began) * options.data.batch / max(1e-9, self.elapsed_s - since)
+                    waiting = waited / max(1e-9, self.elapsed_s - since)
+                    shown = " ".join(f"{name} {value:.3f}" for name, value in self.averages.items())
+                    frames = self.step * options.data.batch
+                    report(
+                        f"step {self.step} frames {frames} {self.elapsed_s / 60:.1f} min {rate:.1f}/s waiting {waiting:.0%} "
+                        f"rate {learning_rate(self.progress, self.step, options.warm_up, options.cool_down):.2f} {shown}"
+                    )
+                if now - saved > 60 * options.save_minutes:
+                    self.save()
+                    saved = time.monotonic()
+        finally:
+            stream.close()
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint; a reader sees the old one or the new one, never half of it."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "averages": self.averages,
+            "sizes": asdict(self.options.sizes),
+            "random": torch.get_rng_state(),
+        }
+        partial = self.path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.path)
+
+    def _load(self) -> None:
+        state = torch.load(self.path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.step, self.elapsed_s, self.averages = state["step"], state["elapsed_s"], state["averages"]
+        torch.set_rng_state(state["random"].cpu())
+
+
+def describe(options: TrainOptions) -> str:
+    """The options as one line of JSON, for the log."""
+    plain = asdict(replace(options, directory=Path(options.directory.name)))
+    return json.dumps(plain, default=str)
