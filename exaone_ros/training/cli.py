@@ -1,49 +1,80 @@
-"""`python -m exaone_ros.training`: prerender, train, evaluate, export."""
+"""`python -m exaone_ros.training`: prerender, train, export, evaluate.
+
+On a CPU, train with `--threads 1` where the cores are shared with other work, and with these settings of glibc, which
+halve the time of a step: MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 THP_MEM_ALLOC_ENABLE=1.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-DEFAULT_RUN = Path("runs/tabletop")
+from exaone_ros.errors import ExaoneError
+from exaone_ros.sim.frame import LabelledFrame
+
+RUN = Path("runs/tabletop")
+POOL = Path("runs/pool")
+MODEL = Path("models/exaone4_5-tabletop-tiny")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m exaone_ros.training", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m exaone_ros.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     prerender = commands.add_parser("prerender", help="render MuJoCo frames of training seeds into a pool")
-    prerender.add_argument("--pool", type=Path, default=Path("runs/pool"))
+    prerender.add_argument("--pool", type=Path, default=POOL)
     prerender.add_argument("--frames", type=int, default=10_000)
     train = commands.add_parser("train", help="train from scratch, or go on where the run's checkpoint stands")
-    train.add_argument("--run", type=Path, default=DEFAULT_RUN, help="folder of checkpoint and log")
-    train.add_argument("--pool", type=Path, default=None, help="frames made by prerender")
+    train.add_argument("--run", type=Path, default=RUN, help="folder of checkpoint and log")
+    train.add_argument("--pool", type=Path, default=None, help="frames made by prerender; without it flat frames only")
     train.add_argument("--minutes", type=float, default=80.0, help="of training in all, over all resumes")
     train.add_argument("--steps", type=int, default=None, help="instead of minutes")
-    train.add_argument("--batch", type=int, default=24)
+    train.add_argument("--batch", type=int, default=24, help="frames of a step")
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    train.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda has not been tried")
     train.add_argument("--threads", type=int, default=0, help="of the CPU; 0 = as torch chooses")
     train.add_argument("--workers", type=int, default=1, help="processes that render")
+    export = commands.add_parser("export", help="write the Hugging Face directory of a run's checkpoint")
+    export.add_argument("--run", type=Path, default=RUN)
+    export.add_argument("--model", type=Path, default=MODEL)
+    evaluate = commands.add_parser("evaluate", help="measure a model through the engine")
+    evaluate.add_argument("--model", type=Path, default=MODEL)
+    evaluate.add_argument("--backend", default="onnxruntime")
+    evaluate.add_argument("--frames", type=int, default=300, help="in the main columns; a third of it in the others")
+    evaluate.add_argument("--only", nargs="*", default=None, help="columns, by name")
+    evaluate.add_argument("--threads", type=int, default=0)
+    evaluate.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there too")
+    evaluate.add_argument("--card", action="store_true", help="write the model card from the figures")
+    evaluate.add_argument("--made", default="", help="the card's paragraph on how the model was made")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    return int({"prerender": _prerender, "train": _train}[options.command](options))
-
-
-def _prerender(options: argparse.Namespace) -> int:
-    from exaone_ros.training.prerender import fill_pool
-
-    fill_pool(options.pool, options.frames)
+    commands = {"prerender": _prerender, "train": _train, "export": _export, "evaluate": _evaluate}
+    try:
+        commands[options.command](options)
+    except ExaoneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
-def _train(options: argparse.Namespace) -> int:
+def _prerender(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from exaone_ros.training.prerender import fill_pool
+
+    with tqdm(total=options.frames, unit="frame") as bar:
+        fill_pool(options.pool, options.frames, lambda count: bar.update(count))
+
+
+def _train(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from exaone_ros.training.data import DataOptions
@@ -54,20 +85,57 @@ def _train(options: argparse.Namespace) -> int:
         directory=options.run, minutes=options.minutes, steps=options.steps, data=data, seed=options.seed,
         device=options.device, threads=options.threads, workers=options.workers,
     )  # fmt: skip
-    trainer = Trainer(replace(settings))
-    with (options.run / "train.log").open("a", encoding="utf-8") as log, tqdm(
-        total=100, unit="%", bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed} < {remaining}", file=sys.stderr
-    ) as bar:
+    trainer = Trainer(settings)
+    shape = "{desc}{percentage:3.0f}% |{bar}| {elapsed} < {remaining}"
+    with (
+        (options.run / "train.log").open("a", encoding="utf-8") as log,
+        tqdm(total=100.0, bar_format=shape, mininterval=1.0) as bar,
+    ):
 
         def report(line: str) -> None:
             log.write(line + "\n")
             log.flush()
             bar.write(line)
 
-        def advance(share: float) -> None:
-            bar.n = round(100 * share, 1)
-            bar.refresh() if sys.stderr.isatty() else None
-
         report(describe(settings))
-        trainer.run(report, advance)
-    return 0
+        trainer.run(report, lambda share: bar.update(100 * share - bar.n) and None)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from exaone_ros.training.export import export
+    from exaone_ros.training.trainer import CHECKPOINT
+
+    parameters = export(options.run / CHECKPOINT, options.model)
+    print(f"wrote {options.model}: {parameters / 1e6:.2f} million parameters")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from exaone_ros.engine.engine import Engine
+    from exaone_ros.training.card import write_card
+    from exaone_ros.training.evaluate import Examiner, examinations, markdown
+    from exaone_ros.training.export import count_parameters
+
+    chosen = examinations(options.frames)
+    unknown = sorted(set(options.only or ()) - set(chosen))
+    if unknown:
+        raise ExaoneError(f"column {unknown[0]!r} is unknown; expected some of {sorted(chosen)}")
+    tables = {}
+    with Engine.open(options.model, options.backend, slots=24, threads=options.threads) as engine:
+        for name, (frames, language, kinds) in chosen.items():
+            if options.only is None or name in options.only:
+                shown = _shown(frames, name, tqdm)
+                tables[name] = Examiner(engine).examine(shown, language, kinds)
+    print(markdown(tables))
+    report = {"model": options.model.name, "backend": options.backend, "frames": options.frames, "tables": tables}
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if options.card:
+        write_card(options.model / "README.md", report, options.made, count_parameters(options.model))
+
+
+def _shown(
+    frames: Callable[[], Iterator[LabelledFrame]], name: str, bar: Callable[..., Iterator[LabelledFrame]]
+) -> Iterator[LabelledFrame]:
+    return bar(frames(), desc=name, unit="frame")

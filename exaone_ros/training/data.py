@@ -23,9 +23,10 @@ from exaone_ros.training.truth import Truth, mirrored
 
 MAIN, WIDE, SQUARE, NARROW, LONG = (252, 336), (196, 364), (280, 280), (252, 308), (224, 336)
 SIZE_CYCLE = (
-    MAIN, MAIN, WIDE, MAIN, MAIN, SQUARE, MAIN, MAIN, WIDE, MAIN, MAIN, NARROW, MAIN, MAIN, SQUARE, MAIN, MAIN, WIDE, MAIN, LONG,
+    MAIN, MAIN, WIDE, MAIN, MAIN, SQUARE, MAIN, MAIN, WIDE, MAIN, MAIN, NARROW,
+    MAIN, MAIN, SQUARE, MAIN, MAIN, WIDE, MAIN, LONG,
 )  # fmt: skip
-"""(height, width) of the images of one batch after the other: what the size rule makes of 4:3, 16:9, 1:1, 5:4 and 3:2."""
+"""(height, width) of the images of one batch after the other: what the size rule makes of 4:3, 16:9, 1:1, 5:4, 3:2."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class DataOptions:
         length: tokens of packed questions behind each frame.
         seed: of everything random.
         pool: folder of frames rendered beforehand, or None.
-        pool_share: part of the frames that come from the pool (of sizes that it has).
+        pool_share, last_pool_share: part of the frames that come from the pool (of sizes that it has), before and
+            after LAST_FROM of the run: it ends on what the simulator shows.
         reuse: how often a flat frame is shown (each time with other questions, mirrored or not).
         easy_frames: the first this many flat frames mostly show few objects.
         sizes: (height, width) of one batch after the other, over and over.
@@ -48,6 +50,7 @@ class DataOptions:
     seed: int = 0
     pool: Path | None = None
     pool_share: float = 0.5
+    last_pool_share: float = 0.7
     reuse: int = 2
     easy_frames: int = 2500
     sizes: tuple[tuple[int, int], ...] = SIZE_CYCLE
@@ -58,6 +61,7 @@ class BatchMaker:
 
     BLOCK = 512
     EASY_UNTIL = 0.12
+    LAST_FROM = 0.6
 
     def __init__(self, options: DataOptions) -> None:
         cv2.setNumThreads(1)
@@ -78,10 +82,11 @@ class BatchMaker:
         size = options.sizes[number % len(options.sizes)]
         turns, place = divmod(number, len(options.sizes))
         before = turns * options.sizes.count(size) + options.sizes[:place].count(size)
+        share = options.pool_share if progress < self.LAST_FROM else options.last_pool_share
         frames = []
         for i in range(options.batch):
             pooled = self._pool.frames.get(size) if self._pool is not None else None
-            if pooled and rng.random() < options.pool_share:
+            if pooled and rng.random() < share:
                 frames.append(self._pooled(rng, pooled, progress))
             else:
                 frames.append(self._flat(before * options.batch + i, size))
@@ -123,7 +128,14 @@ class BatchMaker:
 
 def _serve(options: DataOptions, requests: multiprocessing.Queue, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
     maker = BatchMaker(options)
-    while (request := requests.get()) is not None:
+    parent = multiprocessing.parent_process()
+    while parent is not None and parent.is_alive():  # a trainer that was killed must not leave its workers behind
+        try:
+            request = requests.get(timeout=2)
+        except queue.Empty:
+            continue
+        if request is None:
+            return
         number, progress = request
         answers.put((number, maker.make(number, progress)))
 

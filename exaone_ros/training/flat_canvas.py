@@ -62,7 +62,10 @@ class FlatCamera:
 
     def ground(self, x_px: float, y_px: float) -> Floats | None:
         """Where the ray through a pixel meets the plane, or None where it goes level or up."""
-        ray = np.array([(x_px - self.width / 2) / self.focal_px, (self.height / 2 - y_px) / self.focal_px, 1.0]) @ self.axes
+        ray = (
+            np.array([(x_px - self.width / 2) / self.focal_px, (self.height / 2 - y_px) / self.focal_px, 1.0])
+            @ self.axes
+        )
         if ray[2] > -0.05:
             return None
         return np.asarray(self.position - ray * (self.position[2] / ray[2]))
@@ -88,7 +91,9 @@ class Canvas:
             mask, [points], 255, cv2.LINE_AA, SUBPIXEL_BITS
         ))  # fmt: skip
 
-    def line(self, corners: Floats, thickness_px: int, colour: Floats, identity: int, shade: Shade | None = None) -> None:
+    def line(
+        self, corners: Floats, thickness_px: int, colour: Floats, identity: int, shade: Shade | None = None
+    ) -> None:
         """Draw an open line through points [n, 2] px."""
         self._stamp(corners, thickness_px, colour, identity, shade, 1.0, lambda mask, points: cv2.polylines(
             mask, [points], False, 255, thickness_px, cv2.LINE_AA, SUBPIXEL_BITS
@@ -132,7 +137,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[
 
 
 def surface_texture(rng: np.random.Generator, colour: Floats, side: int = 256) -> NDArray[np.float32]:
-    """A square texture of one of several kinds (plain, grainy, wood, tiles, stripes, cloth, blotches) around a colour."""
+    """A square texture around a colour: plain, grainy, wood, tiles, stripes, cloth or blotches."""
     kind = rng.choice(["plain", "grain", "wood", "tiles", "stripes", "cloth", "blotches"])
     tone = np.ones((side, side), np.float32)
     strength = rng.uniform(0.03, 0.16)
@@ -146,9 +151,12 @@ def surface_texture(rng: np.random.Generator, colour: Floats, side: int = 256) -
             tone[:, x - 1 : x + 1] *= 0.7
     elif kind == "tiles":
         number = int(rng.integers(2, 8))
-        tone += strength * np.kron(
-            rng.standard_normal((number, number), dtype=np.float32), np.ones((-(-side // number),) * 2, np.float32)
-        )[:side, :side]
+        tone += (
+            strength
+            * np.kron(
+                rng.standard_normal((number, number), dtype=np.float32), np.ones((-(-side // number),) * 2, np.float32)
+            )[:side, :side]
+        )
         step = side / number
         for place in (np.arange(number) * step).astype(int):
             tone[place : place + 2] *= 0.8
@@ -160,5 +168,7 @@ def surface_texture(rng: np.random.Generator, colour: Floats, side: int = 256) -
         wave = np.sin(np.arange(side) * (2 * np.pi / side * rng.integers(20, 60))).astype(np.float32)
         tone += np.float32(strength / 2) * (wave[None] + wave[:, None])
     elif kind == "blotches":
-        tone += strength * smooth_noise(rng, (side, side), (8, 8)) + strength / 2 * smooth_noise(rng, (side, side), (40, 40))
+        tone += strength * smooth_noise(rng, (side, side), (8, 8)) + strength / 2 * smooth_noise(
+            rng, (side, side), (40, 40)
+        )
     return np.asarray(tone[..., None] * np.asarray(colour, np.float32), np.float32)

@@ -1,8 +1,8 @@
 """A fast 2.5D renderer of tabletop frames with exact labels: volume and variety for training.
 
 Shapes are drawn as shaded polygons from far to near over a table in perspective; labels come from the instance map. It
-draws more kinds of light, surface, camera and clutter than the simulator, because the model will also be shown frames of
-renderers that it never saw. numpy and OpenCV only; deterministic by seed.
+draws more kinds of light, surface, camera and clutter than the simulator, because the model will also be shown frames
+of renderers that it never saw. numpy and OpenCV only; deterministic by seed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def jittered_colour(rng: np.random.Generator, colour: str) -> Floats:
     """RGB 0..255 of a named colour, varied as far as its name stays beyond doubt."""
     rgb = np.array(RGB[colour])
     if colour in ("white", "black"):
-        rgb = rgb * rng.uniform(0.85, 1.08) + rng.normal(0, 0.012, 3) + (rng.uniform(0, 0.08) if colour == "black" else 0)
+        rgb = (
+            rgb * rng.uniform(0.85, 1.08) + rng.normal(0, 0.012, 3) + (rng.uniform(0, 0.08) if colour == "black" else 0)
+        )
         return np.asarray(np.clip(rgb, 0.01, 1) * 255)
     hsv = cv2.cvtColor(np.float32([[rgb]]), cv2.COLOR_RGB2HSV)[0, 0]
     spread = {"red": 5.0, "orange": 4.0, "yellow": 4.0, "green": 14.0, "blue": 10.0, "purple": 10.0}[colour]
@@ -86,7 +88,12 @@ class FlatRenderer:
         rng = np.random.default_rng([77, seed])
         light = Light.sample(rng)
         camera = FlatCamera.looking_down(
-            self.width, self.height, rng.uniform(0.72, 1.3), rng.uniform(0.35, 0.75), rng.uniform(0.4, 1.05), rng.normal(0, 0.03)
+            self.width,
+            self.height,
+            rng.uniform(0.72, 1.3),
+            rng.uniform(0.35, 0.75),
+            rng.uniform(0.4, 1.05),
+            rng.normal(0, 0.03),
         )
         has_person, has_obstacle = rng.random() < options.person_share, rng.random() < options.obstacle_share
         canvas, table = self._surroundings(rng, camera, light, has_person)
@@ -106,14 +113,18 @@ class FlatRenderer:
     ) -> tuple[Canvas, Floats]:
         """Paint wall, floor, clutter, person and table; returns the table's corners on the plane, [4, 2] metres."""
         width, height = self.width, self.height
-        tones = np.array([[0.75, 0.73, 0.7], [0.45, 0.42, 0.4], [0.35, 0.37, 0.4], [0.62, 0.66, 0.68], [0.55, 0.47, 0.38]])
+        tones = np.array(
+            [[0.75, 0.73, 0.7], [0.45, 0.42, 0.4], [0.35, 0.37, 0.4], [0.62, 0.66, 0.68], [0.55, 0.47, 0.38]]
+        )
         wall = np.clip(tones[rng.integers(len(tones))] * rng.uniform(0.5, 1.25) + rng.normal(0, 0.04, 3), 0.03, 1) * 255
         image = np.empty((height, width, 3), np.float32)
         image[:] = wall
         image *= np.linspace(*rng.uniform(0.8, 1.15, 2), height, dtype=np.float32)[:, None, None]
         canvas = Canvas(image)
         floor_z = -rng.uniform(0.4, 0.9)
-        self._carpet(rng, canvas, camera, np.array([(-9, 0.1), (9, 0.1), (9, 7), (-9, 7)]), floor_z, self._tone(rng), 2.0)
+        self._carpet(
+            rng, canvas, camera, np.array([(-9, 0.1), (9, 0.1), (9, 7), (-9, 7)]), floor_z, self._tone(rng), 2.0
+        )
         for _ in range(int(rng.integers(0, 7)) if rng.random() < 0.5 else 0):
             self._clutter(rng, canvas)
         over_person = rng.random() < 0.6
@@ -135,13 +146,21 @@ class FlatRenderer:
     @staticmethod
     def _tone(rng: np.random.Generator) -> Floats:
         tones = np.array([
-            [150, 110, 75], [190, 160, 120], [120, 120, 125], [205, 205, 203], [62, 64, 72], [165, 140, 110], [95, 110, 105],
+            [150, 110, 75], [190, 160, 120], [120, 120, 125], [205, 205, 203], [62, 64, 72], [165, 140, 110],
+            [95, 110, 105],
             [90, 60, 42], [80, 90, 130], [130, 125, 115], [215, 200, 175], [40, 40, 42],
         ])  # fmt: skip
         return np.asarray(tones[rng.integers(len(tones))] * rng.uniform(0.75, 1.15) + rng.normal(0, 8, 3))
 
     def _carpet(
-        self, rng: np.random.Generator, canvas: Canvas, camera: FlatCamera, corners: Floats, z: float, colour: Floats, metres: float
+        self,
+        rng: np.random.Generator,
+        canvas: Canvas,
+        camera: FlatCamera,
+        corners: Floats,
+        z: float,
+        colour: Floats,
+        metres: float,
     ) -> None:
         """Lay a textured polygon [n, 2] m at height z; one turn of the texture spans `metres`."""
         texture = surface_texture(rng, colour)
@@ -176,9 +195,15 @@ class FlatRenderer:
     def _place_obstacle(self, rng: np.random.Generator, camera: FlatCamera, table: Floats) -> Solid | None:
         for _ in range(TRIES):
             place = camera.ground(rng.uniform(0.15, 0.85) * self.width, rng.uniform(0.3, 0.9) * self.height)
-            if place is None or not _inside(place[:2], table) or not 0.4 < np.linalg.norm(place - camera.position) < 1.6:
+            if (
+                place is None
+                or not _inside(place[:2], table)
+                or not 0.4 < np.linalg.norm(place - camera.position) < 1.6
+            ):
                 continue
-            tones = np.array([[173, 133, 90], [189, 150, 107], [153, 115, 77], [120, 90, 60], [110, 112, 116], [70, 74, 82]])
+            tones = np.array(
+                [[173, 133, 90], [189, 150, 107], [153, 115, 77], [120, 90, 60], [110, 112, 116], [70, 74, 82]]
+            )
             rgb = tones[rng.integers(len(tones))] * rng.uniform(0.8, 1.1) + rng.normal(0, 5, 3)
             radius, height, yaw = rng.uniform(0.06, 0.12), rng.uniform(0.07, 0.17), rng.uniform(0, np.pi)
             lid = str(rng.choice(["tape", "open", "plain"]))
@@ -202,7 +227,10 @@ class FlatRenderer:
                     continue
                 colour, shape = pairs[int(rng.integers(len(pairs)))]
                 radius = scale * rng.uniform(0.027, 0.042)
-                height = radius * {"cube": 2.0, "ball": 2.0, "cylinder": rng.uniform(2.2, 4.2), "mug": rng.uniform(1.9, 2.8)}[shape]
+                height = (
+                    radius
+                    * {"cube": 2.0, "ball": 2.0, "cylinder": rng.uniform(2.2, 4.2), "mug": rng.uniform(1.9, 2.8)}[shape]
+                )
                 rgb = jittered_colour(rng, colour)
                 thing = Solid(shape, colour, rgb, place, radius, height, rng.uniform(-np.pi, np.pi))
                 if self._fits(thing, camera, things, boxes, obstacle):
@@ -249,7 +277,12 @@ class FlatRenderer:
         return full
 
     def _label(
-        self, image: NDArray[np.uint8], drawn: NDArray[np.uint8], camera: FlatCamera, things: list[Solid], full: dict[int, int]
+        self,
+        image: NDArray[np.uint8],
+        drawn: NDArray[np.uint8],
+        camera: FlatCamera,
+        things: list[Solid],
+        full: dict[int, int],
     ) -> LabelledFrame:
         seen: list[tuple[int, SeenObject]] = []
         for i, thing in enumerate(things):
@@ -259,7 +292,7 @@ class FlatRenderer:
             hull = cv2.convexHull(np.float32(thing.outline(camera)))
             outside = 1.0 if _within(hull, self.width, self.height) else _share_inside(hull, self.width, self.height)
             fraction = min(1.0, pixels / max(full[i + 1], 1) * outside)
-            distance = float(np.linalg.norm(thing.place + (0, 0, thing.height_m / 2) - camera.position))
+            distance = float(np.linalg.norm(thing.place + np.array([0, 0, thing.height_m / 2]) - camera.position))
             seen.append((i + 1, SeenObject(thing.shape, thing.colour, box, distance, pixels, fraction)))
         seen.sort(key=lambda pair: pair[1].box)
         index_of = np.full(256, -1, np.int16)

@@ -75,7 +75,9 @@ class Solid:
     def footprint(self) -> Floats:
         """Corners of its foot, [n, 3] m."""
         if self.shape in ("cube", "obstacle"):
-            turn = np.array([(math.cos(self.yaw_rad), math.sin(self.yaw_rad)), (-math.sin(self.yaw_rad), math.cos(self.yaw_rad))])
+            turn = np.array(
+                [(math.cos(self.yaw_rad), math.sin(self.yaw_rad)), (-math.sin(self.yaw_rad), math.cos(self.yaw_rad))]
+            )
             flat = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (1, self.depth) * self.radius_m @ turn
         else:
             flat = CIRCLE * self.radius_m
@@ -86,7 +88,7 @@ class Solid:
         foot = self.footprint()
         if self.shape == "ball":
             return _ball_rim(camera, self)[0]
-        points = camera.project(np.concatenate([foot, foot + (0, 0, self.height_m)]))
+        points = camera.project(np.concatenate([foot, foot + np.array([0, 0, self.height_m])]))
         return np.asarray(cv2.convexHull(np.float32(points))[:, 0], np.float64)
 
 
@@ -110,13 +112,19 @@ def draw_shadow(canvas: Canvas, camera: FlatCamera, light: Light, solid: Solid) 
 
 def draw_solid(canvas: Canvas, camera: FlatCamera, light: Light, solid: Solid, identity: int) -> None:
     """Draw a solid with its shading, as thing number `identity`."""
-    drawers = {"cube": _draw_box, "obstacle": _draw_box, "ball": _draw_ball, "cylinder": _draw_cylinder, "mug": _draw_mug}
+    drawers = {
+        "cube": _draw_box,
+        "obstacle": _draw_box,
+        "ball": _draw_ball,
+        "cylinder": _draw_cylinder,
+        "mug": _draw_mug,
+    }
     drawers[solid.shape](canvas, camera, light, solid, identity)
 
 
 def _draw_box(canvas: Canvas, camera: FlatCamera, light: Light, solid: Solid, identity: int) -> None:
     foot = solid.footprint()
-    top = foot + (0, 0, solid.height_m)
+    top = foot + np.array([0, 0, solid.height_m])
     for i in range(4):
         j = (i + 1) % 4
         normal = (foot[i] + foot[j]) / 2 - solid.place
@@ -138,7 +146,7 @@ def _draw_box(canvas: Canvas, camera: FlatCamera, light: Light, solid: Solid, id
 
 def _ball_rim(camera: FlatCamera, solid: Solid) -> tuple[Floats, Floats, float]:
     """Silhouette [n, 2] px of a sphere, the pixel of its centre, and its radius in pixels."""
-    centre = solid.place + (0, 0, solid.radius_m)
+    centre = solid.place + np.array([0, 0, solid.radius_m])
     towards = camera.position - centre
     distance = float(np.linalg.norm(towards))
     towards = towards / distance
@@ -168,8 +176,8 @@ def _draw_ball(canvas: Canvas, camera: FlatCamera, light: Light, solid: Solid, i
 
 def _side_shade(camera: FlatCamera, light: Light, solid: Solid) -> Shade:
     """Shading around an upright cylinder."""
-    axis = camera.project(np.array([solid.place, solid.place + (0, 0, solid.height_m)]))
-    radius = max(solid.radius_m * camera.px_per_m(solid.place + (0, 0, solid.height_m / 2)), 1.0)
+    axis = camera.project(np.array([solid.place, solid.place + np.array([0, 0, solid.height_m])]))
+    radius = max(solid.radius_m * camera.px_per_m(solid.place + np.array([0, 0, solid.height_m / 2])), 1.0)
     local = camera.axes @ (light.direction * (1, 1, 0))
     rise = axis[1, 1] - axis[0, 1]
 
@@ -184,7 +192,7 @@ def _side_shade(camera: FlatCamera, light: Light, solid: Solid) -> Shade:
 
 def _draw_cylinder(canvas: Canvas, camera: FlatCamera, light: Light, solid: Solid, identity: int) -> None:
     canvas.polygon(solid.outline(camera), solid.rgb, identity, _side_shade(camera, light, solid))
-    top = camera.project(solid.footprint() + (0, 0, solid.height_m))
+    top = camera.project(solid.footprint() + np.array([0, 0, solid.height_m]))
     canvas.polygon(top, solid.rgb * light.on(np.array([0.0, 0.0, 1.0])), identity)
 
 
@@ -192,7 +200,9 @@ def _draw_mug(canvas: Canvas, camera: FlatCamera, light: Light, solid: Solid, id
     outward = np.array([math.cos(solid.yaw_rad), math.sin(solid.yaw_rad), 0.0])
     bend = np.linspace(0, np.pi, 12)[:, None]
     reach, rise = 0.62 * solid.radius_m, 0.3 * solid.height_m
-    ring = solid.place + (0, 0, 0.52 * solid.height_m) + outward * (0.92 * solid.radius_m + reach * np.sin(bend))
+    ring = (
+        solid.place + np.array([0, 0, 0.52 * solid.height_m]) + outward * (0.92 * solid.radius_m + reach * np.sin(bend))
+    )
     ring = ring + np.array([0.0, 0.0, 1.0]) * rise * np.cos(bend)
     thickness = max(1, round(0.24 * solid.radius_m * camera.px_per_m(solid.place)))
     behind = float(outward @ (camera.position - solid.place)) < 0
@@ -204,16 +214,14 @@ def _draw_mug(canvas: Canvas, camera: FlatCamera, light: Light, solid: Solid, id
     if behind:
         handle()
     canvas.polygon(solid.outline(camera), solid.rgb, identity, _side_shade(camera, light, solid))
-    top = solid.footprint() + (0, 0, solid.height_m)
+    top = solid.footprint() + np.array([0, 0, solid.height_m])
     centre = top.mean(0)
     canvas.polygon(camera.project(top), solid.rgb * light.on(np.array([0.0, 0.0, 1.0])), identity)
     hollow = centre + (top - centre) * 0.84
     canvas.polygon(camera.project(hollow), solid.rgb * (0.55 * light.ambient), identity)
     deep = centre - (0, 0, 0.25 * solid.height_m) + (top - centre) * 0.7
-    floor = camera.project(deep)
-    clip, _ = cv2.intersectConvexConvex(np.float32(camera.project(hollow)), np.float32(floor))
-    if clip > 4:
-        area, both = cv2.intersectConvexConvex(np.float32(camera.project(hollow)), np.float32(floor))
+    area, both = cv2.intersectConvexConvex(np.float32(camera.project(hollow)), np.float32(camera.project(deep)))
+    if area > 4:
         canvas.polygon(both[:, 0], solid.rgb * (0.35 * light.ambient), identity)
     if not behind:
         handle()
@@ -222,7 +230,9 @@ def _draw_mug(canvas: Canvas, camera: FlatCamera, light: Light, solid: Solid, id
 def draw_person(canvas: Canvas, rng: np.random.Generator, light: Light, identity: int) -> None:
     """A figure behind the table, head in view or cut off by the upper edge; the table is drawn over its legs later."""
     height, width = canvas.image.shape[:2]
-    tones = np.array([[89, 107, 128], [140, 127, 112], [71, 76, 84], [158, 158, 153], [115, 71, 66], [76, 97, 82], [46, 53, 76]])
+    tones = np.array(
+        [[89, 107, 128], [140, 127, 112], [71, 76, 84], [158, 158, 153], [115, 71, 66], [76, 97, 82], [46, 53, 76]]
+    )
     skins = np.array([[224, 178, 148], [199, 148, 112], [153, 107, 76], [107, 71, 51]])
     shirt, legs = tones[rng.integers(len(tones), size=2)] * rng.uniform(0.7, 1.1, (2, 1))
     skin = skins[rng.integers(len(skins))] * rng.uniform(0.85, 1.1)
@@ -236,7 +246,9 @@ def draw_person(canvas: Canvas, rng: np.random.Generator, light: Light, identity
     def limb(start: Floats, end: Floats, thick: float, colour: Floats) -> None:
         along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-6)
         across = np.array([-along[1], along[0]]) * thick / 2
-        corners = np.concatenate([start + across * CIRCLE[:8, :1] - along * 0, [start - across, end - across * 0.75, end + across * 0.75]])
+        corners = np.concatenate(
+            [start + across * CIRCLE[:8, :1] - along * 0, [start - across, end - across * 0.75, end + across * 0.75]]
+        )
         canvas.polygon(cv2.convexHull(np.float32(corners))[:, 0], colour, identity)
         canvas.polygon(end + CIRCLE * thick * 0.42, colour, identity)
 
@@ -245,7 +257,9 @@ def draw_person(canvas: Canvas, rng: np.random.Generator, light: Light, identity
         limb(np.array([x + side * hip * 0.5, waist - 0.02 * size]), foot, 0.095 * size, legs * bright)
     torso = np.array([(x - shoulder, chest + 0.02 * size), (x - shoulder * 0.7, chest), (x + shoulder * 0.7, chest),
                       (x + shoulder, chest + 0.02 * size), (x + hip, waist), (x - hip, waist)])  # fmt: skip
-    canvas.polygon(torso, shirt * bright, identity, lambda u, v: 1 + 0.18 * (u - x) / max(shoulder, 1) * light.direction[0] + 0 * v)
+    canvas.polygon(
+        torso, shirt * bright, identity, lambda u, v: 1 + 0.18 * (u - x) / max(shoulder, 1) * light.direction[0] + 0 * v
+    )
     for side in (-1, 1):
         joint = np.array([x + side * shoulder * 0.95, chest + 0.03 * size])
         swing = rng.uniform(-0.3, 0.9) * side

@@ -1,21 +1,20 @@
 """The training forward: many questions on one image, computed once, over the parameters of the Hugging Face model.
 
-The mathematics is that of `Exaone4_5_ForConditionalGeneration` (a test holds both together); what differs is the layout.
-The tokens before the image are the same for all images and run with batch 1; the image and its questions follow; the
-questions lie packed behind each other, each sees the prefix and itself only, and its positions go on from the prefix. So
-one packed row trains exactly what single-question inference computes. Attention is written out, because the backward of
-the fused CPU kernel is two to four times slower at these head sizes.
+The mathematics is that of `Exaone4_5_ForConditionalGeneration` (a test holds both together); what differs is the
+layout. The tokens before the image are the same for all images and run with batch 1; the image and its questions
+follow; the questions lie packed behind each other, each sees the prefix and itself only, and its positions go on from
+the prefix. So one packed row trains exactly what single-question inference computes. Attention is written out, because
+the backward of the fused CPU kernel is two to four times slower at these head sizes.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import Exaone4_5_ForConditionalGeneration
 from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
@@ -64,11 +63,13 @@ def plan_grid(rows: int, columns: int, window_px: int) -> GridPlan:
 
 
 def rotate_half(x: Tensor) -> Tensor:
+    """(a, b) -> (-b, a) for the halves of the last axis."""
     first, second = x.chunk(2, -1)
     return torch.cat((-second, first), -1)
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary position embedding."""
     return x * cosine + rotate_half(x) * sine
 
 
@@ -96,6 +97,7 @@ class RmsNorm(torch.autograd.Function):
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMS norm over the last axis."""
     return RmsNorm.apply(x, weight, eps)  # type: ignore[no-any-return]
 
 
@@ -123,8 +125,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = N
 class AuxiliaryHeads(nn.Module):
     """Heads that speed up early training and are dropped afterwards.
 
-    On the visual tokens: is there an object on this cell, its colour, its shape, its box. On the second decoder layer at
-    the image: box, row and column (so that position survives into the decoder).
+    On the visual tokens: is there an object on this cell, its colour, its shape, its box. On the second decoder layer
+    at the image: box, row and column (so that position survives into the decoder).
     """
 
     def __init__(self, width: int, colours: int, shapes: int, most_cells: int) -> None:
@@ -174,7 +176,7 @@ class PackedModel(nn.Module):
         return len(self.head_ids) + rows * columns + len(self.tail_ids)
 
     def see(self, images: Tensor) -> Tensor:
-        """Encode images, uint8 [B, H, W, 3] with H and W multiples of 28, into visual tokens [B, n, width] in raster order."""
+        """Encode images, uint8 [B, H, W, 3] with sides of 28 n pixels: visual tokens [B, n, width] in raster order."""
         batch, height, width, _ = images.shape
         rows, columns = height // TOKEN_PX, width // TOKEN_PX
         plan = plan_grid(rows, columns, self.vision_config.window_size)
@@ -183,7 +185,9 @@ class PackedModel(nn.Module):
         x = images.to(torch.float32).view(batch, rows, MERGE, PATCH, columns, MERGE, PATCH, 3)
         x = x.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(batch, rows * columns, MERGE**2, PATCH_VALUES // TEMPORAL)
         x = x[:, plan.order.to(x.device)].reshape(batch, count, -1) * self.pixel_scale + self.pixel_shift
-        weight = visual.patch_embed.proj.weight.sum(2).reshape(config.hidden_size, -1)  # both temporal frames are the same
+        weight = visual.patch_embed.proj.weight.sum(2).reshape(
+            config.hidden_size, -1
+        )  # both temporal frames are the same
         x = F.linear(x, weight)
         heads, kv_heads = config.num_heads, config.num_key_value_heads
         head_dim = config.hidden_size // heads
@@ -244,7 +248,9 @@ class PackedModel(nn.Module):
         )
         owner = torch.cat([torch.zeros(batch, before, dtype=torch.long, device=device), segments], 1)
         place = torch.arange(before + tokens.shape[1], device=device)
-        allowed = (place[:, None] >= place)[None] & ((owner[:, None, :] == 0) | (owner[:, None, :] == owner[:, :, None]))
+        allowed = (place[:, None] >= place)[None] & (
+            (owner[:, None, :] == 0) | (owner[:, None, :] == owner[:, :, None])
+        )
         bias = torch.where(allowed, 0.0, -1e4).to(stream.dtype)[:, None]
         bias = F.pad(bias, (first, 0))
         hidden, early = self._decode(head, stream, positions, bias)
@@ -294,7 +300,3 @@ class PackedModel(nn.Module):
         x = x + rms_norm(y, layer.post_attention_layernorm.weight, eps)
         y = layer.mlp.down_proj(F.silu(layer.mlp.gate_proj(x)) * layer.mlp.up_proj(x))
         return x + rms_norm(y, layer.post_feedforward_layernorm.weight, eps)
-
-
-def parameters_in_millions(model: nn.Module) -> float:
-    return math.fsum(p.numel() for p in model.parameters()) / 1e6

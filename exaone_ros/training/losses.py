@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from exaone_ros.tasks.ground import SCALE
@@ -64,12 +64,19 @@ def auxiliary_loss(heads: AuxiliaryHeads, cell: Tensor, place: Tensor, batch: Ba
     centre = torch.stack([(column + 0.5) / columns, (row + 0.5) / rows] * 2, -1)
     offset = ((batch.cell_box - centre) * 4)[there]
     near = F.smooth_l1_loss(names[2][there], offset, beta=0.05, reduction="sum") / (number * 4)
-    whole = F.smooth_l1_loss(place[..., :4][there], (batch.cell_box * 4 - 2)[there], beta=0.05, reduction="sum") / (number * 4)
+    whole = F.smooth_l1_loss(place[..., :4][there], (batch.cell_box * 4 - 2)[there], beta=0.05, reduction="sum") / (
+        number * 4
+    )
     guesses = place[..., 4:].split(heads.most_cells, -1)
     count = place.shape[0]
     where = sum(
         F.cross_entropy(guess.reshape(-1, heads.most_cells), truth.repeat(count))
         for guess, truth in zip(guesses, (row, column), strict=True)
     )
-    loss = 0.5 * (seen + named) + 4 * near + 4 * whole + 0.3 * where
-    return loss, {"cell": float(seen.detach()), "name": float(named.detach()), "near": float(near.detach()), "whole": float(whole.detach())}
+    loss = 0.5 * seen + 1.5 * named + 4 * near + 4 * whole + 0.3 * where
+    return loss, {
+        "cell": float(seen.detach()),
+        "name": float(named.detach()),
+        "near": float(near.detach()),
+        "whole": float(whole.detach()),
+    }

@@ -58,7 +58,8 @@ def build_config(sizes: Sizes, vocabulary_size: int) -> Exaone4_5_Config:
         "model_type": "exaone4", "vocab_size": vocabulary_size, "hidden_size": sizes.text_width,
         "intermediate_size": sizes.text_mlp, "num_hidden_layers": sizes.text_layers,
         "num_attention_heads": sizes.text_heads, "num_key_value_heads": sizes.text_kv_heads,
-        "head_dim": sizes.text_width // sizes.text_heads, "max_position_embeddings": sizes.context, "rms_norm_eps": 1e-5,
+        "head_dim": sizes.text_width // sizes.text_heads, "max_position_embeddings": sizes.context,
+        "rms_norm_eps": 1e-5,
         "bos_token_id": 1, "eos_token_id": tokenizer.EOS_ID, "pad_token_id": 0,
         "sliding_window": sizes.sliding_window, "sliding_window_pattern": 4,
         "layer_types": [pattern[i % 4] for i in range(sizes.text_layers)],
@@ -95,8 +96,8 @@ def build_model(config: Exaone4_5_Config, seed: int) -> Exaone4_5_ForConditional
 def initialise(model: Exaone4_5_ForConditionalGeneration) -> None:
     """Set starting values.
 
-    Matrices keep the scale of what passes through them, residual branches start small, and the numbers 0..1000 start on a
-    smooth curve (sines of rising frequency), so that neighbouring coordinates are neighbours from the first step on.
+    Matrices keep the scale of what passes through them, residual branches start small, and the numbers 0..1000 start
+    on a smooth curve (sines of rising frequency): neighbouring coordinates are neighbours from the first step on.
     """
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and "embed" not in name and "lm_head" not in name:

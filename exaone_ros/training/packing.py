@@ -64,7 +64,9 @@ class Encoder:
     def answer(self, question: Question) -> tuple[int, ...]:
         """What the model is to write, end of turn included."""
         thought = self.ids(question.reasoning + AFTER_THOUGHT) if question.task.thinking else ()
-        return thought + tuple(self._tokenizer.encode(question.answer, add_special_tokens=False).ids) + (tokenizer.EOS_ID,)
+        return (
+            thought + tuple(self._tokenizer.encode(question.answer, add_special_tokens=False).ids) + (tokenizer.EOS_ID,)
+        )
 
 
 @dataclass
@@ -136,7 +138,9 @@ def pack_row(encoder: Encoder, questions: Iterable[Question], length: int) -> tu
     return tuple(row)
 
 
-def cell_targets(frame: LabelledFrame) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+def cell_targets(
+    frame: LabelledFrame,
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """What the auxiliary heads are to say of each 28 x 28 px cell: object or not, colour, shape, box."""
     height, width = frame.instance.shape
     rows, columns = height // TOKEN_PX, width // TOKEN_PX
@@ -155,10 +159,14 @@ def cell_targets(frame: LabelledFrame) -> tuple[NDArray[np.float32], NDArray[np.
     return there, colour, shape, box
 
 
-def make_batch(encoder: Encoder, frames: Sequence[LabelledFrame], asked: Sequence[Iterable[Question]], length: int) -> Batch:
+def make_batch(
+    encoder: Encoder, frames: Sequence[LabelledFrame], asked: Sequence[Iterable[Question]], length: int
+) -> Batch:
     """Pack frames of one size with their questions."""
     rows = [pack_row(encoder, questions, length) for questions in asked]
-    tokens, offsets, segments, targets, coordinates, kinds, first = (np.stack(column) for column in zip(*rows, strict=True))
+    tokens, offsets, segments, targets, coordinates, kinds, first = (
+        np.stack(column) for column in zip(*rows, strict=True)
+    )
     cells = [np.stack(column) for column in zip(*(cell_targets(frame) for frame in frames), strict=True)]
     images = np.stack([frame.image for frame in frames])
     return Batch(images, tokens, offsets, segments, targets, coordinates > 0, kinds, first > 0, *cells)

@@ -86,17 +86,31 @@ PRESENCE_INSTRUCTIONS = {
 }
 
 PICK_INSTRUCTIONS = {
-    "en": ("Pick the {label}.", "Pick up the {label}.", "Which object is the {label}?", "Take the {label}.", "Grasp the {label}."),
+    "en": (
+        "Pick the {label}.",
+        "Pick up the {label}.",
+        "Which object is the {label}?",
+        "Take the {label}.",
+        "Grasp the {label}.",
+    ),
     "ko": ("{label} 집어.", "{label} 잡아 줘.", "{label} 골라."),
 }
 
 SIDE_INSTRUCTIONS = {
     "left": {
-        "en": ("Pick what is left of the {label}.", "What is left of the {label}?", "Pick the object left of the {label}."),
+        "en": (
+            "Pick what is left of the {label}.",
+            "What is left of the {label}?",
+            "Pick the object left of the {label}.",
+        ),
         "ko": ("{label} 왼쪽 물체 집어.", "{label} 왼쪽에 무엇이 있어?"),
     },
     "right": {
-        "en": ("Pick what is right of the {label}.", "What is right of the {label}?", "Pick the object right of the {label}."),
+        "en": (
+            "Pick what is right of the {label}.",
+            "What is right of the {label}?",
+            "Pick the object right of the {label}.",
+        ),
         "ko": ("{label} 오른쪽 물체 집어.", "{label} 오른쪽에 무엇이 있어?"),
     },
 }

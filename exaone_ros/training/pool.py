@@ -7,7 +7,6 @@ size and is written whole or not at all, so that a pool may be read while it gro
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def write_shard(path: Path, frames: Iterable[LabelledFrame]) -> None:
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         np.savez(file, images=np.stack(images), instances=np.stack(instances), truths=np.array(json.dumps(truths)))
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def read_shard(path: Path) -> list[LabelledFrame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ RENDER_SIZES = {
     (196, 364): ((640, 360), (364, 196)),
     (280, 280): ((420, 420), (280, 280)),
 }
-"""Model size (height, width) -> camera sizes (width, height) that the frames of a shard are rendered at, one of them."""
+"""Model size (height, width) -> camera sizes (width, height); a shard is rendered at one of them."""
 
 
 def resize_frame(frame: LabelledFrame, height: int, width: int) -> LabelledFrame:
@@ -70,10 +71,11 @@ def render_shard(path: Path, shard: int, size: tuple[int, int]) -> None:
     write_shard(path, frames)
 
 
-def fill_pool(directory: Path, frames: int) -> None:
-    """Render until the pool has `frames` frames; shards that exist are kept."""
+def fill_pool(directory: Path, frames: int, advance: Callable[[int], object] = lambda count: None) -> None:
+    """Render until the pool has `frames` frames; shards that exist are kept. `advance` is told of frames done."""
     for shard in range(-(-frames // FRAMES_PER_SHARD)):
         path = directory / f"shard-{shard:04d}.npz"
         if not path.exists():
             size = ((252, 336), (252, 336), (196, 364), (252, 336), (280, 280))[shard % 5]
             render_shard(path, shard, size)
+        advance(FRAMES_PER_SHARD)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Question:
-    """Attributes: kind, for tables; the task; the text of the perfect answer; the reasoning before it, where it thinks."""
+    """Attributes: kind, for tables; the task; the text of the perfect answer; the reasoning before it, if it thinks."""
 
     kind: str
     task: Task
@@ -28,8 +28,9 @@ class Question:
 
 
 KINDS = {
-    "list": 1.0, "name": 3.2, "class": 1.0, "colour": 0.8, "several": 1.0, "relation": 1.6, "absent": 0.8, "hindrance": 0.5,
-    "count": 2.2, "way": 0.6, "presence": 0.4, "pick": 0.8, "side": 0.7, "pick_relation": 0.7, "see": 0.1,
+    "list": 1.0, "name": 2.8, "class": 1.0, "colour": 0.8, "several": 1.0, "relation": 1.6, "absent": 1.5,
+    "hindrance": 0.5, "count": 2.2, "way": 0.6, "presence": 0.4, "pick": 0.8, "side": 0.7, "pick_relation": 0.7,
+    "see": 0.1,
 }  # fmt: skip
 """How often each kind is asked in training, relative to the others."""
 
@@ -101,14 +102,20 @@ class Questioner:
     def _boxes(self, things: tuple[SeenObject, ...], label: str) -> list[tuple[tuple[int, int, int, int], str]]:
         return [(self.truth.box(thing), label) for thing in things]
 
-    def _ground(self, kind: str, language: str, labels: tuple[str, ...], boxes: list[tuple[tuple[int, int, int, int], str]]) -> Question:
+    def _ground(
+        self, kind: str, language: str, labels: tuple[str, ...], boxes: list[tuple[tuple[int, int, int, int], str]]
+    ) -> Question:
         return Question(kind, Ground(classes=labels, language=language, wording=self._wording()), Ground.answer(boxes))
 
-    def _decide(self, kind: str, language: str, instruction: str, options: list[str], choice: str, reason: str) -> Question:
+    def _decide(
+        self, kind: str, language: str, instruction: str, options: list[str], choice: str, reason: str
+    ) -> Question:
         order = self.rng.permutation(len(options))
         shuffled = tuple(options[int(i)] for i in order)
         thinks = self._thinks()
-        task = Decide(instruction=instruction, options=shuffled, language=language, wording=self._wording(), thinking=thinks)
+        task = Decide(
+            instruction=instruction, options=shuffled, language=language, wording=self._wording(), thinking=thinks
+        )
         words = phrases.THOUGHTS[language]
         reasoning = f"{self._seen(language)} {words['choice'].format(choice=choice)}" if thinks else ""
         return Question(kind, task, Decide.answer(choice, reason), reasoning)
@@ -127,7 +134,9 @@ class Questioner:
         boxes = [(self.truth.box(thing), name_of(thing, language)) for thing in self.truth.clear]
         return self._ground("list", language, (), boxes)
 
-    def _kind_of(self, kind: str, language: str, shape: str | None, colour: str | None, plural: bool) -> Question | None:
+    def _kind_of(
+        self, kind: str, language: str, shape: str | None, colour: str | None, plural: bool
+    ) -> Question | None:
         things = self.truth.matching(shape, colour)
         if things is None:
             return None
@@ -184,14 +193,20 @@ class Questioner:
         return self._kind_of("absent", language, shape, colour, bool(self.rng.random() < 0.2))
 
     def hindrance(self, language: str) -> Question | None:
-        """The person or the obstacle."""
+        """The person or the obstacle, sometimes both at once."""
         if not self.truth.way_is_certain:
             return None
-        which = self._choose((vocabulary.PERSON, vocabulary.OBSTACLE))
-        box = self.truth.person if which == vocabulary.PERSON else self.truth.obstacle
-        label = vocabulary.KOREAN[which] if language == "ko" else which
-        boxes = [] if box is None else [(scaled_box(box, self.truth.width, self.truth.height), label)]
-        return self._ground("hindrance", language, (label,), boxes)
+        asked = [vocabulary.PERSON, vocabulary.OBSTACLE]
+        if self._first or self.rng.random() < 0.7:
+            asked = [self._choose(asked)]
+        places = {vocabulary.PERSON: self.truth.person, vocabulary.OBSTACLE: self.truth.obstacle}
+        names = {which: vocabulary.KOREAN[which] if language == "ko" else which for which in asked}
+        boxes = [
+            (scaled_box(box, self.truth.width, self.truth.height), names[which])
+            for which in asked
+            if (box := places[which]) is not None
+        ]
+        return self._ground("hindrance", language, tuple(names.values()), boxes)
 
     # -- counting --------------------------------------------------------------------------------------------------
 
@@ -231,7 +246,9 @@ class Questioner:
         instructions = phrases.WAY_INSTRUCTIONS[language]
         instruction = instructions[0] if self._first else self._choose(instructions)
         choice = getattr(options, state)
-        return self._decide("way", language, instruction, list(options.distinct), choice, phrases.WAY_REASONS[language][state])
+        return self._decide(
+            "way", language, instruction, list(options.distinct), choice, phrases.WAY_REASONS[language][state]
+        )
 
     def presence(self, language: str) -> Question | None:
         """Is there a ...? Yes or no."""

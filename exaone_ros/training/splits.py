@@ -6,8 +6,8 @@ SPLITS = ("train", "validation", "test", "heldout")
 SEEDS_PER_SPLIT = 1_000_000_000
 
 HELD_OUT_PAIRS: frozenset[tuple[str, str]] = frozenset({("purple", "mug"), ("orange", "cylinder"), ("white", "cube")})
-"""(colour, shape) pairs that no training frame shows, by either renderer: they tell whether colour and shape were learned
-apart. Frames of the split "heldout" show only these; validation and test show none of them."""
+"""(colour, shape) pairs that no training frame shows, by either renderer: they tell whether colour and shape were
+learned apart. Frames of the split "heldout" show only these; validation and test show none of them."""
 
 
 def frame_seed(split: str, index: int) -> int:

@@ -37,7 +37,8 @@ LARGEST_NUMBER = 1000
 VOCABULARY_MULTIPLE = 16
 
 SCAFFOLDING = (
-    '"},{"bbox_2d":[', '[{"bbox_2d":[', '],"label":"', '","reason":"', '{"choice":"', '{"count":', '"}]', '"}', "[]", "\n\n",
+    '"},{"bbox_2d":[', '[{"bbox_2d":[', '],"label":"', '","reason":"', '{"choice":"', '{"count":', '"}]', '"}', "[]",
+    "\n\n",
 )  # fmt: skip
 """Pieces of the JSON that tasks' `answer()` writes, longest match first; and the empty line of the chat template."""
 
@@ -47,7 +48,8 @@ PIECES = "|".join(re.escape(piece) for piece in SCAFFOLDING) + r"|[0-9]+| ?\p{L}
 SHORTEST_EDGE = 78_000
 LONGEST_EDGE = 84_800
 """Pixels of the resized image, at least and at most. The two lie so close that the size rule itself fixes the budget of
-about 108 visual tokens whatever the camera's resolution: 4:3 -> 252x336, 16:9 -> 196x364 (from 640x360 up), 1:1 -> 280x280."""
+about 108 visual tokens whatever the camera's resolution: 4:3 -> 252x336, 16:9 -> 196x364 (from 640x360 up), 1:1 ->
+280x280."""
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)

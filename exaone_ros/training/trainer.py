@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -26,6 +25,7 @@ from exaone_ros.training.losses import COORDINATE_SIGMA, auxiliary_loss, token_l
 from exaone_ros.training.model import Sizes, build_config, build_model
 from exaone_ros.training.packing import Batch, Encoder
 
+CHECKPOINT = "checkpoint.pt"
 MOST_CELLS = 16
 """Rows and columns of visual tokens that the auxiliary heads can tell apart."""
 
@@ -80,8 +80,6 @@ def learning_rate(progress: float, step: int, warm_up: int, cool_down: float) ->
 class Trainer:
     """One training run; resumes by itself where its directory holds a checkpoint."""
 
-    CHECKPOINT = "checkpoint.pt"
-
     def __init__(self, options: TrainOptions) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
@@ -96,7 +94,7 @@ class Trainer:
         self.step, self.elapsed_s = 0, 0.0
         self.averages: dict[str, float] = {}
         options.directory.mkdir(parents=True, exist_ok=True)
-        self.path = options.directory / self.CHECKPOINT
+        self.path = options.directory / CHECKPOINT
         if self.path.exists():
             self._load()
 
@@ -108,10 +106,15 @@ class Trainer:
         ]  # fmt: skip
         taken = {id(p) for p in matrices}
         others = [p for p in self.model.parameters() if id(p) not in taken]
+        muon = torch.optim.Muon(
+            matrices,
+            lr=options.matrix_rate,
+            weight_decay=options.matrix_decay,
+            adjust_lr_fn="match_rms_adamw",
+            ns_steps=4,
+        )
         return [
-            torch.optim.Muon(
-                matrices, lr=options.matrix_rate, weight_decay=options.matrix_decay, adjust_lr_fn="match_rms_adamw", ns_steps=4
-            ),
+            muon,
             torch.optim.AdamW(others, lr=options.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
         ]
 
@@ -138,12 +141,12 @@ class Trainer:
             auxiliary = self.model.auxiliary
             if auxiliary is not None and cell is not None and place is not None:
                 extra, more = auxiliary_loss(auxiliary, cell, place, batch)
-                fade = 1.0 if self.progress < 0.5 else max(0.2, 2 * (1 - self.progress))
+                fade = min(1.0, max(0.2, 4 * (1 - self.progress)))
                 loss, parts = loss + self.options.auxiliary * fade * extra, parts | more
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if not math.isfinite(float(norm)):
-            raise FloatingPointError(f"the gradient is {float(norm)} in step {self.step}; lower the learning rate and resume")
+            raise FloatingPointError(f"the gradient is {float(norm)} in step {self.step}: lower the learning rate")
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -175,20 +178,26 @@ class Trainer:
                     self.averages[name] = 0.95 * self.averages.get(name, value) + 0.05 * value
                 on_progress(self.progress)
                 if self.step in (1, 5, 10, 20) or self.step % 25 == 0:
-                    rate = (self.step - began) * options.data.batch / max(1e-9, self.elapsed_s - since)
-                    waiting = waited / max(1e-9, self.elapsed_s - since)
-                    shown = " ".join(f"{name} {value:.3f}" for name, value in self.averages.items())
-                    frames = self.step * options.data.batch
-                    report(
-                        f"step {self.step} frames {frames} {self.elapsed_s / 60:.1f} min {rate:.1f}/s waiting {waiting:.0%} "
-                        f"rate {learning_rate(self.progress, self.step, options.warm_up, options.cool_down):.2f} {shown}"
-                    )
+                    spent = max(1e-9, self.elapsed_s - since)
+                    speed = (self.step - began) * options.data.batch / spent
+                    report(f"{self.status()} {speed:.1f}/s waiting {waited / spent:.0%}")
                 if now - saved > 60 * options.save_minutes:
                     self.save()
                     saved = time.monotonic()
+        except KeyboardInterrupt:
+            self.save()
+            raise
         finally:
             stream.close()
         self.save()
+
+    def status(self) -> str:
+        """Where the run stands, in one line: step, frames, minutes, share of the peak rate, averaged losses."""
+        options = self.options
+        rate = learning_rate(self.progress, self.step, options.warm_up, options.cool_down)
+        losses = " ".join(f"{name} {value:.3f}" for name, value in self.averages.items())
+        frames = self.step * options.data.batch
+        return f"step {self.step} frames {frames} {self.elapsed_s / 60:.1f} min rate {rate:.2f} {losses}"
 
     def save(self) -> None:
         """Write the checkpoint; a reader sees the old one or the new one, never half of it."""
@@ -203,7 +212,7 @@ class Trainer:
         }
         partial = self.path.with_suffix(".partial")
         torch.save(state, partial)
-        os.replace(partial, self.path)
+        partial.replace(self.path)
 
     def _load(self) -> None:
         state = torch.load(self.path, map_location=self.device, weights_only=True)

@@ -109,6 +109,7 @@ class Truth:
 
 
 def name_of(thing: SeenObject, language: str) -> str:
+    """E.g. "red cube"."""
     return vocabulary.name(thing.shape, thing.colour, language)
 
 

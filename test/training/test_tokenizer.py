@@ -22,7 +22,9 @@ TOKENIZER = tokenizer.build_tokenizer()
 
 
 def tokens_of(text: str) -> list[str]:
-    return [TOKENIZER.decode([i], skip_special_tokens=False) for i in TOKENIZER.encode(text, add_special_tokens=False).ids]
+    return [
+        TOKENIZER.decode([i], skip_special_tokens=False) for i in TOKENIZER.encode(text, add_special_tokens=False).ids
+    ]
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
@@ -31,7 +33,11 @@ def test_any_text_comes_back_byte_for_byte(text: str) -> None:
     assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
 
 
-@given(st.lists(st.sampled_from([*tokenizer.SCAFFOLDING, "7", "1000", "1001", " red", "큐브", "<think>", "<|user|>", " ", "☃"])))
+@given(
+    st.lists(
+        st.sampled_from([*tokenizer.SCAFFOLDING, "7", "1000", "1001", " red", "큐브", "<think>", "<|user|>", " ", "☃"])
+    )
+)
 def test_any_row_of_pieces_comes_back_byte_for_byte(pieces: list[str]) -> None:
     text = "".join(pieces)
     ids = TOKENIZER.encode(text, add_special_tokens=False).ids

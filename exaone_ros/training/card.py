@@ -1,0 +1,81 @@
+"""The model card of the bundled checkpoint, written from what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from exaone_ros.training.evaluate import markdown
+from exaone_ros.training.splits import HELD_OUT_PAIRS
+
+CARD = """\
+---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: image-text-to-text
+language: [en, ko]
+---
+
+# exaone4_5-tabletop-tiny
+
+A checkpoint of {parameters:.1f} million parameters in the architecture of EXAONE 4.5
+(`Exaone4_5_ForConditionalGeneration`), trained from scratch on rendered tabletop scenes. It grounds, counts and
+decides on the simulated camera of this package, so that everything runs without the 33B weights. **It contains no
+EXAONE weights and nothing derived from them**, knows nothing beyond its scenes, and must not be used to judge what
+EXAONE 4.5 can do. Apache-2.0, like the code.
+
+## What it knows
+
+Cubes, balls, cylinders and mugs in red, orange, yellow, green, blue, purple, white and black, up to ten on a table; a
+person and an obstacle. Questions in English and Korean, in the words of `exaone_ros.tasks.wordings` and
+`exaone_ros.training.phrases`; other words fall to bytes that it was never taught. Images of any size are resized to
+about 108 visual tokens (4:3 becomes 252x336).
+
+## How it was made
+
+{made}
+
+```
+python -m exaone_ros.training prerender --pool runs/pool --frames 10000
+python -m exaone_ros.training train --run runs/tabletop --pool runs/pool --minutes 77 --threads 1
+python -m exaone_ros.training export --run runs/tabletop --model models/exaone4_5-tabletop-tiny
+python -m exaone_ros.training evaluate --frames {frames} --json evaluation.json --card
+```
+
+Half of the frames come from a fast 2.5D renderer, half from MuJoCo (training seeds only). Colour and shape pairs
+never shown in training: {heldout}.
+
+## What was measured
+
+Through the package's ONNX Runtime engine, greedy, under the grammar, first wording of each question, on frames of
+seeds that training never used; value ± half of the 95% confidence interval (Wilson for shares, resampled frames for
+F1). "mujoco" is the simulated head camera at 640x480 with shadows; the columns after "flat" are MuJoCo under other
+conditions. {frames} frames in the first columns, a third of that in the others.
+
+{table}
+
+`ground_one`: one named object (each of its instances where there are several). `list_f1`: every object, label right,
+IoU at least 0.5. `ground_class`, `hindrance`: every box of the answer right. `count_*`, `decide_*`: exact. `absent`:
+an object that is not there is answered with nothing. Slivers (objects that show less than 35% of themselves, or next
+to nothing) are not asked about.
+
+## What was not measured
+
+Real camera images; renderers other than the two (Gazebo among them); words outside of the wordings; free questions
+(Ask); reasoning between the think tags, which was trained at a low share only.
+"""
+
+
+def write_card(path: Path, report: dict[str, Any], made: str, parameters: int) -> None:
+    """Write the model card.
+
+    Args:
+        path: of README.md.
+        report: what `evaluate` measured: "frames" and "tables".
+        made: a paragraph on the training run (machine, time, frames).
+        parameters: how many the model has.
+    """
+    heldout = ", ".join(sorted(" ".join(pair) for pair in HELD_OUT_PAIRS))
+    table = markdown(report["tables"])
+    text = CARD.format(parameters=parameters / 1e6, made=made, frames=report["frames"], heldout=heldout, table=table)
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,226 @@
+"""Measuring a shipped checkpoint through the engine, on frames that training never saw, and the table of it.
+
+Greedy, under the grammar, with the first wording of each question: what a user of the package gets.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.sim.frame import LabelledFrame
+from exaone_ros.sim.score import f1, match
+from exaone_ros.tasks import Count, Counted, Decided, Grounding
+from exaone_ros.training.questions import Question, Questioner
+from exaone_ros.training.splits import HELD_OUT_PAIRS, frame_seed
+from exaone_ros.training.truth import Truth
+
+CONFIDENCE_Z = 1.96
+RESAMPLES = 300
+TRIES = 12
+"""A kind of question is drawn this often at most before a frame is said to have none of it."""
+
+ASKED = {
+    "name": 2, "list": 1, "count": 1, "count_kind": 2, "absent": 1, "relation": 2, "way": 1, "pick": 1, "side": 1,
+    "pick_relation": 1, "class": 1, "hindrance": 1,
+}  # fmt: skip
+"""Questions of each kind on each frame, where it has an unambiguous one."""
+
+
+class Answering(Protocol):
+    """What evaluation needs of an engine: `Engine.answer`."""
+
+    def answer(self, frame: NDArray[np.uint8], tasks: Sequence[Any]) -> Any: ...
+
+
+@dataclass
+class Scores:
+    """Values of one figure; each is 0..1.
+
+    Attributes:
+        values: one for each question (or, for F1, hits, found and true boxes of each frame).
+    """
+
+    values: list[float] = field(default_factory=list)
+
+    def summary(self) -> dict[str, float]:
+        """Mean, half-width of the 95% confidence interval, and number of questions."""
+        if not self.values:
+            return {"value": math.nan, "interval": math.nan, "n": 0}
+        values = np.array(self.values)
+        number = len(values)
+        if set(np.unique(values)) <= {0.0, 1.0}:  # Wilson's interval: right also near 0 and 1
+            z2, share = CONFIDENCE_Z**2, float(values.mean())
+            width = CONFIDENCE_Z / (1 + z2 / number) * math.sqrt(share * (1 - share) / number + z2 / (4 * number**2))
+            return {"value": share, "interval": width, "n": number}
+        width = CONFIDENCE_Z * float(values.std(ddof=1)) / math.sqrt(number) if number > 1 else math.nan
+        return {"value": float(values.mean()), "interval": width, "n": number}
+
+
+@dataclass
+class FrameF1:
+    """F1 over boxes of all frames, with an interval by resampling frames."""
+
+    rows: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def summary(self) -> dict[str, float]:
+        if not self.rows:
+            return {"value": math.nan, "interval": math.nan, "n": 0}
+        rows = np.array(self.rows)
+        rng = np.random.default_rng(0)
+        draws = [rows[rng.integers(len(rows), size=len(rows))].sum(0) for _ in range(RESAMPLES)]
+        low, high = np.percentile([f1(*draw) for draw in draws], [2.5, 97.5])
+        return {"value": f1(*rows.sum(0)), "interval": float(high - low) / 2, "n": len(rows)}
+
+
+def _pixels(frame: LabelledFrame, box: Sequence[int]) -> tuple[float, float, float, float]:
+    height, width = frame.image.shape[:2]
+    return box[0] * width / 1000, box[1] * height / 1000, box[2] * width / 1000, box[3] * height / 1000
+
+
+class Examiner:
+    """Asks, scores, and sums up.
+
+    Args:
+        engine: answers.
+        seed: of the choice of questions.
+    """
+
+    def __init__(self, engine: Answering, seed: int = 0) -> None:
+        self._engine, self._seed = engine, seed
+
+    def examine(
+        self, frames: Iterable[LabelledFrame], language: str = "en", kinds: dict[str, int] | None = None
+    ) -> dict[str, dict[str, float]]:
+        """Ask on all frames and return figure -> {value, interval, n}."""
+        scores: dict[str, Scores] = {}
+        lists = FrameF1()
+        for number, frame in enumerate(frames):
+            rng = np.random.default_rng([self._seed, number])
+            questions = list(_questions(Truth.of(frame), rng, language, ASKED if kinds is None else kinds))
+            if not questions:
+                continue
+            answers = self._engine.answer(frame.image, [question.task for question in questions]).answers
+            for question, answer in zip(questions, answers, strict=True):
+                self._score(frame, question, answer.result, scores, lists)
+        table = {name: score.summary() for name, score in sorted(scores.items())}
+        return table | ({"list_f1": lists.summary()} if lists.rows else {})
+
+    @staticmethod
+    def _score(
+        frame: LabelledFrame, question: Question, result: Any, scores: dict[str, Scores], lists: FrameF1
+    ) -> None:
+        def note(name: str, value: float) -> None:
+            scores.setdefault(name, Scores()).values.append(float(value))
+
+        truth = _true_boxes(frame, question)
+        if isinstance(result, Counted):
+            kind = "count_all" if question.kind == "count" else "count_kind"
+            note(kind, question.answer == Count.answer(result.count))
+        elif isinstance(result, Decided):
+            kind = {"way": "decide_way", "pick": "decide_pick"}.get(question.kind, "decide_relation")
+            note(kind, json.loads(question.answer)["choice"] == result.choice)
+        elif isinstance(result, Grounding):
+            found = [(d.label, d.box) for d in result.detections]
+            if question.kind == "absent":
+                note("absent", not found)
+            elif question.kind == "list":
+                hits = sum(overlap >= 0.5 for _, _, overlap in match(found, truth))
+                lists.rows.append((len(found), len(truth), hits))
+            elif question.kind == "hindrance":
+                note("hindrance", _all_right(found, truth))
+            elif question.kind == "class":
+                note("ground_class", _all_right(found, truth))
+            else:
+                overlaps = {j: overlap for _, j, overlap in match(found, truth)}
+                name = "ground_relation" if question.kind == "relation" else "ground_one"
+                for j in range(len(truth)):
+                    note(f"{name}_iou", overlaps.get(j, 0.0))
+                    note(f"{name}_over_50", overlaps.get(j, 0.0) >= 0.5)
+        else:  # no answer at all
+            note("unanswered", 1.0)
+
+
+def _all_right(found: Sequence[tuple[str, Any]], truth: Sequence[tuple[str, Any]]) -> bool:
+    pairs = match(list(found), list(truth))
+    return len(found) == len(truth) == sum(overlap >= 0.5 for _, _, overlap in pairs)
+
+
+def _true_boxes(frame: LabelledFrame, question: Question) -> list[tuple[str, tuple[float, float, float, float]]]:
+    answer = json.loads(question.answer) if question.answer.startswith("[") else []
+    return [(entry["label"], _pixels(frame, entry["bbox_2d"])) for entry in answer]
+
+
+def _questions(truth: Truth, rng: np.random.Generator, language: str, kinds: dict[str, int]) -> Iterator[Question]:
+    asker = Questioner(truth, rng, language, first_wording=True)
+    for kind, number in kinds.items():
+        for _ in range(number):
+            for _ in range(TRIES):
+                if kind == "count":
+                    question = asker.count_of(language, None, None)
+                else:
+                    question = asker.ask("count" if kind == "count_kind" else kind)
+                if question is not None and question.kind == kind:
+                    yield question
+                    break
+
+
+def mujoco_frames(
+    split: str, number: int, width: int = 640, height: int = 480, *, shadows: bool = True, **scene: Any
+) -> Iterator[LabelledFrame]:
+    """Frames of the simulator's camera; `scene` goes to SceneOptions. The split "heldout" shows held-out pairs only."""
+    from exaone_ros.sim.sampling import SceneOptions
+    from exaone_ros.sim.tabletop import TabletopRenderer
+
+    pairs = {"include_pairs" if split == "heldout" else "exclude_pairs": HELD_OUT_PAIRS}
+    with TabletopRenderer(width, height, shadows=shadows) as renderer:
+        for index in range(number):
+            yield renderer.render(frame_seed(split, index), SceneOptions(**pairs, **scene))
+
+
+def flat_frames(split: str, number: int, width: int = 336, height: int = 252) -> Iterator[LabelledFrame]:
+    """Frames of the flat renderer."""
+    from exaone_ros.training.flat_renderer import FlatOptions, FlatRenderer
+
+    renderer = FlatRenderer(width, height)
+    for index in range(number):
+        yield renderer.render(frame_seed(split, index), FlatOptions(exclude_pairs=HELD_OUT_PAIRS))
+
+
+BRIEF = {"name": 2, "list": 1, "count": 1, "count_kind": 1}
+
+
+def examinations(frames: int) -> dict[str, tuple[Callable[[], Iterator[LabelledFrame]], str, dict[str, int] | None]]:
+    """The columns of the table: name -> (frames, language, kinds of questions); `frames` in the main column."""
+    some = max(1, frames // 3)
+    return {
+        "mujoco": (lambda: mujoco_frames("test", frames), "en", None),
+        "korean": (lambda: mujoco_frames("test", frames), "ko", None),
+        "flat": (lambda: flat_frames("test", frames), "en", None),
+        "320x240": (lambda: mujoco_frames("test", some, 320, 240), "en", BRIEF),
+        "640x360": (lambda: mujoco_frames("test", some, 640, 360), "en", BRIEF),
+        "1280x720": (lambda: mujoco_frames("test", some, 1280, 720), "en", BRIEF),
+        "no shadows": (lambda: mujoco_frames("test", some, shadows=False), "en", BRIEF),
+        "ambient only": (lambda: mujoco_frames("test", some, shadows=False, ambient_share=1.0), "en", BRIEF),
+        "fov 60-75": (lambda: mujoco_frames("test", some, fovy_deg=(60.0, 75.0)), "en", BRIEF),
+        "held-out pairs": (lambda: mujoco_frames("heldout", some), "en", BRIEF),
+    }
+
+
+def markdown(tables: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The figures as a Markdown table: a row for each figure, a column for each examination."""
+    figures = sorted({figure for table in tables.values() for figure in table})
+    lines = ["| | " + " | ".join(tables) + " |", "|---" * (len(tables) + 1) + "|"]
+    for figure in figures:
+        cells = []
+        for table in tables.values():
+            entry = table.get(figure)
+            cells.append(f"{entry['value']:.3f} ± {entry['interval']:.3f}" if entry else "")
+        lines.append(f"| {figure} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,110 @@
+"""Evaluation: a perfect answerer gets full marks, a silent one none, and intervals are those of the books."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exaone_ros.sim.frame import LabelledFrame
+from exaone_ros.tasks import Count, Decide, Decided, Decoded, Ground, Task
+from exaone_ros.training.card import write_card
+from exaone_ros.training.evaluate import Examiner, FrameF1, Scores, examinations, markdown
+from exaone_ros.training.questions import KINDS, Questioner
+from exaone_ros.training.truth import Truth
+
+
+class Oracle:
+    """Answers by looking the question up among those that the frame's truth gives."""
+
+    def __init__(self, frames: Sequence[LabelledFrame], spoil: bool = False) -> None:
+        self._frames = {id(frame.image): frame for frame in frames}
+        self._spoil = spoil
+
+    def answer(self, frame: np.ndarray, tasks: Sequence[Task]) -> Any:
+        truth = Truth.of(self._frames[id(frame)])
+        return SimpleNamespace(answers=[SimpleNamespace(result=self._result(frame, truth, task)) for task in tasks])
+
+    def _result(self, image: np.ndarray, truth: Truth, task: Task) -> Any:
+        height, width = image.shape[:2]
+        if self._spoil:
+            if isinstance(task, Decide):
+                return Decided("neither", task.options, ())
+            if isinstance(task, Count):
+                return task.read(Decoded(Count.answer(99)), width, height)
+            assert isinstance(task, Ground)
+            label = task.classes[0] if task.classes else "red cube"
+            return task.read(Decoded(Ground.answer([((0, 0, 5, 5), label)])), width, height)
+        rng = np.random.default_rng(0)
+        asker = Questioner(truth, rng, task.language, first_wording=True)
+        for _ in range(3000):
+            for kind in KINDS:
+                question = asker.ask(kind)
+                if question is not None and question.task.prompt() == task.prompt():
+                    return task.read(Decoded(question.answer), width, height)
+        raise AssertionError(f"no question like {task.prompt()!r}")
+
+
+def test_perfect_answers_get_full_marks(flat_frames: list[LabelledFrame]) -> None:
+    kinds = {"name": 1, "list": 1, "count": 1, "count_kind": 1, "absent": 1, "class": 1, "way": 1, "hindrance": 1}
+    table = Examiner(Oracle(flat_frames)).examine(flat_frames[:6], "en", kinds)
+    for figure, entry in table.items():
+        assert entry["value"] >= (0.9 if figure.endswith("iou") else 0.99), (figure, entry)
+    assert {"ground_one_iou", "list_f1", "count_all", "count_kind", "absent", "decide_way"} <= set(table)
+
+
+def test_wrong_answers_get_none(flat_frames: list[LabelledFrame]) -> None:
+    table = Examiner(Oracle(flat_frames, spoil=True)).examine(flat_frames[:6])
+    assert {figure: entry["value"] for figure, entry in table.items() if entry["value"] > 0.05} == {}
+
+
+def test_intervals() -> None:
+    share = Scores([1.0] * 90 + [0.0] * 10).summary()
+    assert share["value"] == pytest.approx(0.9)
+    assert share["interval"] == pytest.approx(0.0591, abs=2e-3)  # Wilson's half width at 90 of 100
+    assert Scores([1.0] * 50).summary()["interval"] > 0.02, "fifty of fifty does not prove certainty"
+    mean = Scores([0.5, 0.7, 0.9]).summary()
+    assert mean == {"value": pytest.approx(0.7), "interval": pytest.approx(1.96 * 0.2 / 3**0.5), "n": 3}
+    f1 = FrameF1([(2, 2, 2), (2, 2, 1), (0, 0, 0)]).summary()
+    assert f1["value"] == pytest.approx(6 / 8)
+
+
+def test_same_questions_every_time(flat_frames: list[LabelledFrame]) -> None:
+    asked: list[list[str]] = []
+
+    class Recorder:
+        def answer(self, frame: np.ndarray, tasks: Sequence[Task]) -> Any:
+            asked[-1].extend(task.prompt() for task in tasks)
+            return SimpleNamespace(answers=[SimpleNamespace(result=None) for _ in tasks])
+
+    for _ in range(2):
+        asked.append([])
+        Examiner(Recorder()).examine(flat_frames[:3])
+    assert asked[0] == asked[1] != []
+
+
+def test_table_and_card_hold_every_figure(tmp_path: Path) -> None:
+    tables = {
+        "mujoco": {"absent": {"value": 0.5, "interval": 0.1, "n": 9}},
+        "flat": {"list_f1": {"value": 1, "interval": 0, "n": 2}},
+    }
+    table = markdown(tables)
+    assert "| absent | 0.500 ± 0.100 |  |" in table
+    assert "| list_f1 |  | 1.000 ± 0.000 |" in table
+    write_card(tmp_path / "README.md", {"frames": 7, "tables": tables}, "Made in a test.", 4_900_000)
+    card = (tmp_path / "README.md").read_text()
+    assert "Made in a test." in card
+    assert "4.9 million" in card
+    assert "contains no EXAONE weights" in " ".join(card.split())
+    assert "{" not in card.replace("{}", "")
+    json.dumps(tables)
+
+
+def test_columns_cover_what_the_card_promises() -> None:
+    assert list(examinations(30))[:3] == ["mujoco", "korean", "flat"]
+    assert {"320x240", "640x360", "1280x720", "no shadows", "held-out pairs"} <= set(examinations(30))
