@@ -178,7 +178,7 @@ def mujoco_frames(
     from exaone_ros.sim.sampling import SceneOptions
     from exaone_ros.sim.tabletop import TabletopRenderer
 
-    pairs = {"include_pairs" if split == "heldout" else "exclude_pairs": HELD_OUT_PAIRS}
+    pairs: dict[str, Any] = {"include_pairs" if split == "heldout" else "exclude_pairs": HELD_OUT_PAIRS}
     with TabletopRenderer(width, height, shadows=shadows) as renderer:
         for index in range(number):
             yield renderer.render(frame_seed(split, index), SceneOptions(**pairs, **scene))

@@ -22,23 +22,22 @@ def spoil(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.ui
         image *= (1 + slope[0] * x + slope[1] * y).astype(np.float32)[..., None]
     kind = rng.random()
     if kind < 0.45:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.0))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.0)), np.float32)
     elif kind < 0.52:
         length = int(rng.integers(3, 7))
         kernel = np.zeros((length, length), np.float32)
         kernel[length // 2] = 1 / length
-        image = cv2.filter2D(image, -1, kernel if rng.random() < 0.5 else kernel.T)
+        image = np.asarray(cv2.filter2D(image, -1, kernel if rng.random() < 0.5 else kernel.T), np.float32)
     image = (image - 128) * np.float32(rng.uniform(0.85, 1.15)) + np.float32(128 + rng.uniform(-14, 14))
     if rng.random() < 0.7:
-        noise = np.empty(image.shape, np.float32)
-        cv2.setRNGSeed(int(rng.integers(1 << 30)))
-        cv2.randn(noise, 0, float(rng.uniform(0.5, 6)))
-        image += noise
+        image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.5, 6))
     out = np.clip(image, 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
         gamma = rng.uniform(0.8, 1.25)
-        out = cv2.LUT(out, (np.power(np.arange(256) / 255, gamma) * 255).astype(np.uint8))
+        curve = (np.power(np.arange(256) / 255, gamma) * 255).astype(np.uint8)
+        out = curve[out]
     if rng.random() < 0.25:
         quality = [int(cv2.IMWRITE_JPEG_QUALITY), int(rng.integers(40, 95))]
-        out = cv2.imdecode(cv2.imencode(".jpg", out, quality)[1], cv2.IMREAD_COLOR)
+        coded = cv2.imencode(".jpg", out, quality)[1]
+        out = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return np.asarray(out, np.uint8)

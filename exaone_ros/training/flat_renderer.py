@@ -64,7 +64,7 @@ def jittered_colour(rng: np.random.Generator, colour: str) -> Floats:
             rgb * rng.uniform(0.85, 1.08) + rng.normal(0, 0.012, 3) + (rng.uniform(0, 0.08) if colour == "black" else 0)
         )
         return np.asarray(np.clip(rgb, 0.01, 1) * 255)
-    hsv = cv2.cvtColor(np.float32([[rgb]]), cv2.COLOR_RGB2HSV)[0, 0]
+    hsv = cv2.cvtColor(np.asarray([[rgb]], np.float32), cv2.COLOR_RGB2HSV)[0, 0]
     spread = {"red": 5.0, "orange": 4.0, "yellow": 4.0, "green": 14.0, "blue": 10.0, "purple": 10.0}[colour]
     hsv[0] = (hsv[0] + rng.uniform(-spread, spread)) % 360
     hsv[1] = np.clip(hsv[1] * rng.uniform(0.85, 1.12), 0, 1)
@@ -103,7 +103,7 @@ class FlatRenderer:
         for thing in [*things, *([obstacle] if obstacle else [])]:
             draw_shadow(canvas, camera, light, thing)
         if rng.random() < 0.6:
-            canvas.image = cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(0.4, 1.4))
+            canvas.image = np.asarray(cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(0.4, 1.4)), np.float32)
         full = self._draw(canvas, camera, light, things, obstacle)
         image = spoil(rng, canvas.image)
         return self._label(image, canvas.instance, camera, things, full)
@@ -119,7 +119,7 @@ class FlatRenderer:
         wall = np.clip(tones[rng.integers(len(tones))] * rng.uniform(0.5, 1.25) + rng.normal(0, 0.04, 3), 0.03, 1) * 255
         image = np.empty((height, width, 3), np.float32)
         image[:] = wall
-        image *= np.linspace(*rng.uniform(0.8, 1.15, 2), height, dtype=np.float32)[:, None, None]
+        image *= np.linspace(rng.uniform(0.8, 1.15), rng.uniform(0.8, 1.15), height).astype(np.float32)[:, None, None]
         canvas = Canvas(image)
         floor_z = -rng.uniform(0.4, 0.9)
         self._carpet(
@@ -329,6 +329,6 @@ def _within(hull: Floats, width: int, height: int) -> bool:
 
 
 def _share_inside(hull: Floats, width: int, height: int) -> float:
-    frame = np.float32([(0, 0), (width, 0), (width, height), (0, height)])
+    frame = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     inside, _ = cv2.intersectConvexConvex(np.float32(hull), frame)
     return float(inside / max(cv2.contourArea(np.float32(hull)), 1.0))

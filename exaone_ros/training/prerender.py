@@ -35,7 +35,8 @@ def resize_frame(frame: LabelledFrame, height: int, width: int) -> LabelledFrame
 
     shrinking = x < 1
     image = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
-    instance = cv2.resize(frame.instance, (width, height), interpolation=cv2.INTER_NEAREST)
+    nearest = cv2.resize(frame.instance, (width, height), interpolation=cv2.INTER_NEAREST)
+    instance = np.asarray(nearest, np.int16)
     objects = tuple(
         SeenObject(o.shape, o.colour, scaled(o.box), o.distance_m, round(o.visible_px * x * y), o.visible_fraction)
         for o in frame.objects
