@@ -19,7 +19,7 @@ def asked(schedule: TaskSchedule, camera_hz: float, seconds: float, jitter_ns: i
     """How often each task was due at a camera of that rate."""
     numbers: dict[str, int] = {}
     for index in range(round(camera_hz * seconds)):
-        stamp_ns = 1000 * S + round(index * S / camera_hz) + jitter_ns * (index % 3 - 1)
+        stamp_ns = 1000 * S + round(index * S / camera_hz) + jitter_ns * (1 - index % 3)
         for group in schedule.take_due(stamp_ns):
             for standing in group:
                 numbers[standing.task.name] = numbers.get(standing.task.name, 0) + 1
@@ -62,6 +62,7 @@ def test_a_reset_of_the_clock_makes_everything_due() -> None:
     assert not schedule.any_due(1001 * S)
     assert schedule.any_due(1 * S) and schedule.take_due(1 * S) != []
     assert not schedule.any_due(2 * S)
+    assert schedule.any_due(11 * S)  # and so on, in the new time
 
 
 def test_replaced_tasks_are_due_at_once_and_bad_ones_change_nothing() -> None:
