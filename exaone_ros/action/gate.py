@@ -213,12 +213,18 @@ class Gate:
         return self._check_jump(chunk, positions, now_ns)
 
     def _check_jump(self, chunk: ActionChunk, positions: NDArray[np.float64], now_ns: int) -> Verdict | None:
-        """The chunk must pass near the commanded position at the time of the seam."""
+        """The chunk must have passed near the commanded position between its start and now.
+
+        Not just now: where the loop was held up meanwhile, the commands are behind what the head could know.
+        """
         if self._last is None:
             return Verdict(Stop.STATE_LOST, "a chunk came before the gate was opened")
         index = min(max((now_ns - chunk.t0_ns) / chunk.dt_ns, 0.0), len(positions) - 1.0)
         here = positions[math.floor(index)] * (1 - index % 1) + positions[math.ceil(index)] * (index % 1)
-        jump_s = np.abs(here - self._last) / self.spec.max_velocity
+        passed = np.concatenate([positions[: math.floor(index) + 1], here[None]])
+        jumps_s = np.abs(passed - self._last) / self.spec.max_velocity
+        nearest = int(np.argmin(jumps_s.max(axis=1)))
+        here, jump_s = passed[nearest], jumps_s[nearest]
         joint = int(np.argmax(jump_s))
         if jump_s[joint] > self.limits.max_jump_s:
             return Verdict(
@@ -253,17 +259,23 @@ class Gate:
         self._last_ns = now_ns
         return self._last
 
-    def check_lag(self, measured: ArrayLike) -> Verdict | None:
-        """Judge whether the robot follows its commands; None where it does (or none was given)."""
+    def check_lag(self, measured: ArrayLike, allowed_s: float | None = None) -> Verdict | None:
+        """Judge whether the robot follows its commands; None where it does (or none was given).
+
+        Args:
+            measured: [A], positions.
+            allowed_s: how far it may be, in seconds at the largest velocity; default: the limits' `max_lag_s`.
+        """
+        allowed_s = self.limits.max_lag_s if allowed_s is None else allowed_s
         if self._last is None:
             return None
         lag_s = np.abs(np.asarray(measured, np.float64) - self._last) / self.spec.max_velocity
         joint = int(np.argmax(lag_s))
-        if not lag_s[joint] <= self.limits.max_lag_s:
+        if not lag_s[joint] <= allowed_s:
             return Verdict(
                 Stop.TRACKING,
                 f"'{self.spec.joint_names[joint]}' is {lag_s[joint]:.3f} s at full speed away from its command; "
-                f"allowed are {self.limits.max_lag_s:g} s: is something in its way, or does its controller not listen?",
+                f"allowed are {allowed_s:g} s: is something in its way, or does its controller not listen?",
             )
         return None
 

@@ -76,6 +76,10 @@ class Kinematics:
             raise ActionError(f"robot model cannot be read: {error}") from error
         self._data = self._mj.MjData(self.model)
 
+    def knows(self, joint: str) -> bool:
+        """True if the model has a joint of this name."""
+        return int(self._mj.mj_name2id(self.model, self._mj.mjtObj.mjOBJ_JOINT, joint)) >= 0
+
     def limits(self, joint: str) -> tuple[float, float]:
         """Position limits of a joint, radians or metres.
 

@@ -99,6 +99,11 @@ class ChunkQueue:
             last = result[i] = last + np.clip(target - last, -reach, reach)
         return result
 
+    def delay(self, by_ns: int) -> None:
+        """Put the plan off: commands could not be given for a while, and the plan must not run ahead of them."""
+        if self._plan is not None:
+            self._plan = Plan(self._plan.times_ns + by_ns, self._plan.positions, self._plan.done)
+
     def at(self, time_ns: int) -> NDArray[np.float64] | None:
         """The planned position, float64 [A]; None without a plan. Beyond the end of the plan its last position."""
         return self._plan.at(time_ns) if self._plan else None

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from exaone_ros.action.gate import Gate, Stop, Verdict
 from exaone_ros.action.heads.base import ActionHead
 from exaone_ros.action.queue import ChunkQueue
-from exaone_ros.action.spec import NS, ActionChunk, Observation
+from exaone_ros.action.spec import NS, ActionChunk, Observation, Target
 from exaone_ros.action.watchdog import Watchdog
 from exaone_ros.errors import ActionError
 
@@ -37,7 +37,7 @@ class RunnerLimits:
         state_timeout_s: silence of the joint states.
         head_timeout_s: one prediction.
         starve_s: the plan at its end without a new chunk.
-        settle_s: given to the robot to settle after the last action.
+        settle_s: that the robot is given to settle after the last action.
         hold_repeat_s: for which a hold is repeated after a stop.
     """
 
@@ -108,12 +108,14 @@ class PolicyRunner:
         self._fresh_goal = False
         self._used_stamp_ns: int | None = None
         self._task, self._deadline_ns, self._started_ns = "", 0, 0
+        self._target: Target | None = None
         self._outcome: Outcome | None = None
         self._chunks = 0
         self._thinking_since_ns: int | None = None
         self._think_ns: deque[int] = deque([self.spec.dt_ns], maxlen=10)
         self._idle_since_ns: int | None = None
         self._hold_until_ns = 0
+        self._ticked_ns = 0
         self._closed = False
         self._thread = threading.Thread(target=self._think, name="action_head", daemon=True)
         self._thread.start()
@@ -149,12 +151,13 @@ class PolicyRunner:
         with self._changed:
             return self.gate.reset_estop()
 
-    def start(self, task: str, deadline_s: float = 0.0) -> Verdict | None:
+    def start(self, task: str, deadline_s: float = 0.0, target: Target | None = None) -> Verdict | None:
         """Begin a goal.
 
         Args:
             task: the instruction.
             deadline_s: after which it is stopped; 0 = none.
+            target: stands in every observation of this goal; None = the observations' own.
 
         Returns:
             None where it began, else why not.
@@ -180,7 +183,8 @@ class PolicyRunner:
             self._goal += 1
             self._active = self._fresh_goal = True
             self._used_stamp_ns = None
-            self._task, self._started_ns = task, steady
+            self._task, self._target, self._started_ns = task, target, steady
+            self._ticked_ns = self._clock_ns()
             self._deadline_ns = steady + round(deadline_s * NS) if deadline_s > 0 else 0
             self._outcome, self._chunks, self._idle_since_ns = None, 0, None
             self._changed.notify_all()
@@ -212,15 +216,20 @@ class PolicyRunner:
             self._changed.wait_for(lambda: not self._active, timeout_s)
             return self._outcome
 
-    def progress(self) -> tuple[int, float]:
-        """(chunks carried out, seconds of plan that are left)."""
+    def progress(self) -> tuple[int, float, float]:
+        """(chunks carried out, seconds of plan that are left, seconds since the goal began)."""
         with self._changed:
-            return self._chunks, self._queue.left_s(self._clock_ns())
+            elapsed_s = (self._steady_ns() - self._started_ns) / NS
+            return self._chunks, self._queue.left_s(self._clock_ns()), elapsed_s
 
     def tick(self) -> Command | None:
         """What to publish now; None for nothing. Call it once in each action period."""
         with self._changed:
             now, steady = self._clock_ns(), self._steady_ns()
+            late_ns = now - self._ticked_ns - self.spec.dt_ns
+            if late_ns > self.spec.dt_ns // 2:
+                self._queue.delay(late_ns)
+            self._ticked_ns = now
             if self._active:
                 self._supervise(now, steady)
             if self._active:
@@ -273,12 +282,17 @@ class PolicyRunner:
         self._outcome = Outcome(reason, message, self._chunks, (steady - self._started_ns) / NS)
         self._changed.notify_all()
 
-    def close(self) -> None:
-        """End the goal, forget what was commanded, and end the thread; may be called twice."""
+    def release(self, message: str) -> None:
+        """End the goal, if there is one, and forget what was commanded: nothing is held from now on."""
         with self._changed:
             if self._active:
-                self._finish(Stop.INACTIVE, "the action head was shut down")
+                self._finish(Stop.INACTIVE, message)
             self.gate.forget()
+
+    def close(self) -> None:
+        """End the goal, forget what was commanded, and end the thread; may be called twice."""
+        self.release("the action head was shut down")
+        with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(timeout=self._limits.head_timeout_s)
@@ -310,7 +324,8 @@ class PolicyRunner:
                     return
                 assert self._observation is not None
                 goal, fresh, self._fresh_goal = self._goal, self._fresh_goal, False
-                observation = replace(self._observation, task=self._task)
+                target = self._target or self._observation.target
+                observation = replace(self._observation, task=self._task, target=target)
                 self._used_stamp_ns = observation.stamp_ns
                 prefix = self._queue.prefix(observation.stamp_ns)
                 delay = self._delay_steps(max(0, self._clock_ns() - observation.stamp_ns))
@@ -336,6 +351,9 @@ class PolicyRunner:
             if not self._active or goal != self._goal:
                 return
             now = self._clock_ns()
+            if chunk is not None and self._queue.plan is None and now > chunk.t0_ns:
+                # Nothing is under way yet: however long the first chunk took, it begins now, not in its middle.
+                chunk = replace(chunk, t0_ns=now)
             verdict = failure if chunk is None else self.gate.check(chunk, now)
             if verdict is not None or chunk is None:
                 verdict = verdict or failure

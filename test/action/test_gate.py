@@ -71,6 +71,14 @@ def test_each_refusal_has_its_name() -> None:
     assert reason(gate.check(chunk(observed_ns=5 * NS), 0)) is Stop.STALE  # from the future: clocks disagree
 
 
+def test_a_late_chunk_may_have_passed_the_commanded_position_earlier() -> None:
+    moving = np.repeat(START[None], SPEC.horizon, axis=0)
+    moving[:, 0] += np.arange(SPEC.horizon) * 0.9 / 30
+    assert opened().check(chunk(moving), 10 * DT) is None
+    moving[:, 0] += 0.2  # never there
+    assert reason(opened().check(chunk(moving), 10 * DT)) is Stop.JUMP
+
+
 def test_messages_name_the_joint_the_value_and_the_limit() -> None:
     outside = np.repeat(START[None], SPEC.horizon, axis=0)
     outside[7, 2] = 0.5

@@ -136,6 +136,19 @@ def test_goes_on_from_what_is_under_way(head: ReachHead, spec: ActionSpec) -> No
     assert np.abs(third.actions[:20] - first.actions[10:]).max() > 1e-3  # then another way
 
 
+def test_what_is_under_way_may_lag_behind_its_way(head: ReachHead, spec: ActionSpec) -> None:
+    seen = observation(spec, Target("it", (0.5, -0.3, 0.87), NS))
+    head.reset(seen)
+    first = head.predict(seen, NOTHING, 2)
+    later = observation(spec, Target("it", (0.5, -0.3, 0.87), NS), NS + 20 * spec.dt_ns)
+    second = head.predict(later, first.actions[12:], 1)  # eight actions late
+    speed = np.abs(np.diff(second.actions.astype(np.float64), axis=0)) * spec.fps
+    assert (speed <= spec.max_velocity).all()
+    gate = Gate(spec)
+    assert gate.open(first.actions[12], later.stamp_ns) is None
+    assert gate.check(second, later.stamp_ns) is None
+
+
 def test_refuses_what_it_cannot_do(head: ReachHead, spec: ActionSpec) -> None:
     with pytest.raises(ActionError, match="no object of the decision has been located"):
         head.reset(observation(spec, None))

@@ -277,6 +277,40 @@ def test_a_slow_head_starves_the_plan(made: list[Robot]) -> None:
     release.set()
 
 
+def test_a_loop_that_is_held_up_neither_leaps_nor_loses_its_way(made: list[Robot]) -> None:
+    recorded = np.stack([np.linspace(0.1, 1.3, 60), np.full(60, -0.5), np.full(60, 0.01)], axis=1)
+    robot = ready(made, ReplayHead(SPEC, recorded, SPEC.fps))
+    random, last = np.random.default_rng(5), robot.position
+    while robot.runner.active:
+        robot.wait_for_head()
+        command = robot.step(float(random.choice([1.0, 1.0, 6.0, 10.0])))
+        if command is not None:
+            assert (np.abs(command.position - last) <= SPEC.max_velocity / 30 + 1e-9).all()
+            last = command.position
+    assert ended(robot) is Stop.DONE
+    assert last == pytest.approx(recorded[-1], abs=2e-3)
+
+
+def test_a_first_chunk_that_took_long_begins_when_it_arrives(made: list[Robot]) -> None:
+    recorded = np.stack([np.linspace(0.1, 0.7, 60), np.full(60, -0.5), np.full(60, 0.01)], axis=1)
+    replay, release = ReplayHead(SPEC, recorded, SPEC.fps), threading.Event()
+
+    def predict(observation: Observation, prefix: NDArray[np.float32], delay_steps: int) -> ActionChunk:
+        release.wait(20)
+        return replay.predict(observation, prefix, delay_steps)
+
+    robot = ready(made, CallableHead(SPEC, predict))
+    robot.steps(12, wait=False)  # 0.4 s, in which the recording moves by 0.12 rad
+    assert robot.published == []
+    release.set()
+    robot.run()
+    assert ended(robot) is Stop.DONE
+    published = np.array([c.position for c in robot.published])
+    assert published[0, 0] == pytest.approx(0.1, abs=0.02)
+    assert published[-1, 0] == pytest.approx(0.7, abs=1e-3)
+    assert robot.runner.progress()[2] > 2.0
+
+
 def test_prefix_and_delay_tell_the_head_what_is_under_way(made: list[Robot]) -> None:
     seen: list[tuple[NDArray[np.float32], int, int]] = []
     sine = SineHead(SPEC, "shoulder", 0.3, 0.5)

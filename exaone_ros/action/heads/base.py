@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 from exaone_ros.action.spec import ActionChunk, ActionSpec, Observation
 from exaone_ros.errors import ActionError
 
+SPEED_SHARE = 0.95
+"""Of the velocity limits that heads keep to themselves: what is left absorbs the rounding to float32."""
+
+ARRIVED = 2e-3
+"""Radians or metres from its last position at which a joint has arrived."""
+
 
 class ActionHead(Protocol):
     """Makes chunks of actions. One thread at a time calls it; it may take as long as it takes.
@@ -69,3 +75,16 @@ def committed(
 def steps_ahead(spec: ActionSpec, past: NDArray[np.float64]) -> NDArray[np.float64]:
     """Seconds after the last row of `past` (from `committed`) of the actions that a chunk still has room for."""
     return np.arange(1, spec.horizon - len(past) + 1, dtype=np.float64) * spec.dt_s
+
+
+def followed(spec: ActionSpec, past: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`past` [P, A], then `wanted` [F, A] followed from there as fast as the limits allow.
+
+    What is under way is seldom exactly what the head would have done: the queue slides over seams, and a chunk that
+    came late was begun in its middle. A head that leapt back to its own way would be refused for its speed.
+    """
+    reach = SPEED_SHARE * spec.max_velocity * spec.dt_s
+    result = np.concatenate([past, np.clip(wanted, spec.lower, spec.upper)])
+    for i in range(len(past), len(result)):
+        result[i] = result[i - 1] + np.clip(result[i] - result[i - 1], -reach, reach)
+    return result

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.action import motion
-from exaone_ros.action.heads.base import committed, steps_ahead
+from exaone_ros.action.heads.base import ARRIVED, committed, followed, steps_ahead
 from exaone_ros.action.kinematics import Kinematics
 from exaone_ros.action.spec import NS, ActionChunk, ActionSpec, Observation, Target
 from exaone_ros.errors import ActionError
@@ -119,8 +119,9 @@ class ReachHead:
             self._path = self._plan(past[-1], target)
             self._planned, self._start_ns = target, first_ns
         time_s = (first_ns - self._start_ns) / NS + steps_ahead(spec, past)
-        done = len(time_s) > 0 and bool(time_s[-1] >= self._path.duration_s)
-        actions = np.concatenate([past, self._path.at(time_s)]) if len(time_s) else past
+        actions = followed(spec, past, self._path.at(time_s))
+        arrived = bool(np.abs(actions[-1] - self._path.postures[-1]).max() < ARRIVED)
+        done = arrived and len(time_s) > 0 and bool(time_s[-1] >= self._path.duration_s)
         return ActionChunk.make(spec, observation, actions, observation.stamp_ns, self.name, done=done)
 
     def _has_moved(self, target: Target) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from exaone_ros.action import motion
-from exaone_ros.action.heads.base import committed, steps_ahead
+from exaone_ros.action.heads.base import ARRIVED, committed, followed, steps_ahead
 from exaone_ros.action.spec import NS, ActionChunk, ActionSpec, Observation
 from exaone_ros.errors import ActionError
 
@@ -77,7 +77,7 @@ class SineHead:
         return ActionChunk.make(
             spec,
             observation,
-            np.concatenate([past, future]),
+            followed(spec, past, future),
             observation.stamp_ns,
             self.name,
             done=len(time_s) > 0 and not swinging[-1],
@@ -132,7 +132,7 @@ class ReplayHead:
             [np.interp(played_s, self._recorded_s, self._recorded[:, j]) for j in range(len(spec.joints))], axis=1
         )
         future = np.where((played_s < 0)[:, None], self._approach.at(time_s), replayed)
-        done = len(time_s) > 0 and bool(played_s[-1] >= self._recorded_s[-1])
-        return ActionChunk.make(
-            spec, observation, np.concatenate([past, future]), observation.stamp_ns, self.name, done=done
-        )
+        actions = followed(spec, past, future)
+        arrived = bool(np.abs(actions[-1] - self._recorded[-1]).max() < ARRIVED)
+        done = arrived and len(time_s) > 0 and bool(played_s[-1] >= self._recorded_s[-1])
+        return ActionChunk.make(spec, observation, actions, observation.stamp_ns, self.name, done=done)

@@ -1,0 +1,62 @@
+"""A thread that calls a function at a fixed rate, paced by a steady clock. Knows no ROS."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from exaone_ros.ros.meter import Meter
+
+
+class ControlLoop:
+    """Calls `tick` once in each period, at times that do not drift.
+
+    A tick that was missed is skipped, not made up for: two commands in a row would be one too fast. A timer of rclpy
+    would wait behind every other callback of the executor.
+
+    Args:
+        period_s: between two ticks.
+        tick: must not block; what it raises is logged, and the loop goes on.
+        meter: gets ``loop.jitter_s`` (how far from one period a tick came after the last), ``loop.tick_s`` and
+            ``loop.missed``.
+        log_error: gets the traceback of a tick that raised.
+    """
+
+    def __init__(
+        self, period_s: float, tick: Callable[[], None], meter: Meter, log_error: Callable[[str], None]
+    ) -> None:
+        self._period_s, self._tick, self._meter, self._log_error = period_s, tick, meter, log_error
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; returns when the last tick is over."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        due_s = time.monotonic() + self._period_s
+        last_s: float | None = None
+        while not self._stopping.wait(max(0.0, due_s - time.monotonic())):
+            now_s = time.monotonic()
+            if last_s is not None:
+                self._meter.sample("loop.jitter_s", abs(now_s - last_s - self._period_s))
+            last_s = now_s
+            try:
+                self._tick()
+            except Exception:  # the robot holds its last command meanwhile; the next tick tries again
+                self._meter.count("loop.failed")
+                self._log_error(traceback.format_exc())
+            self._meter.sample("loop.tick_s", time.monotonic() - now_s)
+            due_s += self._period_s
+            missed = int((time.monotonic() - due_s) // self._period_s) + 1 if time.monotonic() > due_s else 0
+            if missed > 0:
+                self._meter.count("loop.missed", missed)
+                due_s += missed * self._period_s

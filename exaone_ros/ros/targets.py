@@ -1,0 +1,125 @@
+"""From a decision to a place in space: the newest choice, its box, and the camera's pose at the time of the image.
+
+Knows no node; the executor's thread calls it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from exaone_ros.action.kinematics import Kinematics
+from exaone_ros.action.localise import BALL, CUBE, CYLINDER, PinholeCamera, on_plane
+from exaone_ros.action.spec import NS, Target
+from exaone_ros.errors import ActionError
+from exaone_ros.sim.vocabulary import parse
+
+JOINT_HISTORY = 400
+MAX_POSE_GAP_S = 0.25
+"""A posture is taken for that at the time of the image if it was measured at most this much before or after."""
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A detection. Attributes: label; box (x1, y1, x2, y2) in pixels; score 0..1, may be NaN."""
+
+    label: str
+    box: Box
+    score: float
+
+
+class TargetFinder:
+    """Remembers what was decided and seen, and locates it when asked.
+
+    Args:
+        kinematics: of the robot; used by this object alone.
+        camera: name of the model's camera that detections come from.
+        plane_z_m: height of the plane that objects stand on.
+    """
+
+    def __init__(self, kinematics: Kinematics, camera: str, plane_z_m: float) -> None:
+        self._kinematics, self._camera, self._plane_z_m = kinematics, camera, plane_z_m
+        self._joints: deque[tuple[int, dict[str, float]]] = deque(maxlen=JOINT_HISTORY)
+        self._projection: tuple[float, float, float] | None = None
+        self._seen: tuple[int, tuple[Seen, ...]] | None = None
+        self._decision: tuple[int, str] | None = None
+
+    def on_joints(self, stamp_ns: int, positions: Mapping[str, float]) -> None:
+        """Positions of all joints."""
+        self._joints.append((stamp_ns, dict(positions)))
+
+    def on_camera_info(self, k: Sequence[float]) -> None:
+        """The nine numbers of CameraInfo.k."""
+        self._projection = (float(k[0]), float(k[2]), float(k[5]))
+
+    def on_detections(self, stamp_ns: int, seen: Sequence[Seen]) -> None:
+        """Everything that was seen on one image."""
+        self._seen = (stamp_ns, tuple(seen))
+
+    def on_decision(self, stamp_ns: int, choice: str) -> None:
+        """What was chosen on one image; an empty choice is none."""
+        if choice:
+            self._decision = (stamp_ns, choice)
+
+    def choice(self, now_ns: int, max_age_s: float) -> str:
+        """The newest choice.
+
+        Raises:
+            ActionError: there is none, or it is too old.
+        """
+        if self._decision is None:
+            raise ActionError("no decision came yet: is the perception node active, and does a task decide?")
+        stamp_ns, choice = self._decision
+        _check_age("the newest decision", stamp_ns, now_ns, max_age_s)
+        return choice
+
+    def locate(self, label: str, now_ns: int, max_age_s: float) -> Target:
+        """Locate the most certain detection with this label.
+
+        Raises:
+            ActionError: nothing of that label was seen lately, the camera's pose is unknown, or the box fits no object
+                on the table.
+        """
+        if self._seen is None:
+            raise ActionError("no detections came yet: is the perception node active, and does a task ground?")
+        stamp_ns, seen = self._seen
+        _check_age("the newest detections", stamp_ns, now_ns, max_age_s)
+        same = [s for s in seen if s.label == label]
+        if not same:
+            labels = sorted({s.label for s in seen}) or "nothing"
+            raise ActionError(f"no '{label}' is among the detections; seen: {labels}")
+        if self._projection is None:
+            raise ActionError("no camera_info came yet: where a pixel looks is unknown")
+        best = max(same, key=lambda s: s.score if s.score == s.score else 0.0)
+        focal, cx, cy = self._projection
+        pose = self._kinematics.camera(self._camera, self._posture(stamp_ns))
+        camera = PinholeCamera(focal, (cx, cy), pose.position, pose.rotation)
+        return Target(label, on_plane(best.box, camera, self._plane_z_m, _shape(label)).top, stamp_ns)
+
+    def _posture(self, stamp_ns: int) -> dict[str, float]:
+        """The measured positions nearest to a time, as far as the model knows the joints."""
+        if not self._joints:
+            raise ActionError("no joint states came yet: the camera's pose is unknown")
+        at_ns, positions = min(self._joints, key=lambda entry: abs(entry[0] - stamp_ns))
+        gap_s = abs(at_ns - stamp_ns) / NS
+        if gap_s > MAX_POSE_GAP_S:
+            raise ActionError(
+                f"the joint states nearest to the image are {gap_s:.2f} s away from it; allowed are "
+                f"{MAX_POSE_GAP_S:g} s: do camera and joint states have the same clock?"
+            )
+        return {name: value for name, value in positions.items() if self._kinematics.knows(name)}
+
+
+def _shape(label: str) -> str:
+    named = parse(label)
+    shape = named[0] if named else None
+    return {"ball": BALL, "cube": CUBE}.get(shape or "", CYLINDER)
+
+
+def _check_age(what: str, stamp_ns: int, now_ns: int, max_age_s: float) -> None:
+    age_s = (now_ns - stamp_ns) / NS
+    if age_s > max_age_s:
+        raise ActionError(f"{what} is of an image {age_s:.2f} s old; allowed are {max_age_s:g} s")

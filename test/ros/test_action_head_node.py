@@ -1,0 +1,163 @@
+"""The action head's node among real processes: goals, gate, emergency stop, and where the hand ends."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("mujoco")
+
+from arm_peer import ArmPeer, acting
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+
+from exaone_interfaces.action import RunPolicy
+from exaone_ros.action.kinematics import Kinematics
+from exaone_ros.action.robot import load_robot
+from exaone_ros.sim.mjcf import robot_mjcf
+
+TOP, RADIUS_M, HEIGHT_M = (0.55, -0.20, 0.91), 0.033, 0.11
+LABEL = "red cylinder"
+
+
+def ready(peer: ArmPeer) -> None:
+    """Wait for the node to be active and to have taken what the peer plays."""
+    peer.status("state", "active")
+    peer.wait(lambda: int(peer._diagnostics.get("state.taken", "0")) > 5, "joint states taken")
+
+
+def await_seen(peer: ArmPeer) -> RunPolicy.Result:
+    """Show and decide, and send goals until one is not refused for want of a target; returns its result.
+
+    What is published just after discovery may be missed.
+    """
+    for _ in range(40):
+        peer.see(LABEL, TOP, RADIUS_M, HEIGHT_M)
+        peer.decide(LABEL)
+        result = peer.run()
+        if result.stop != RunPolicy.Result.STOP_NO_TARGET:
+            return result
+    raise AssertionError(f"no target was taken: {result.message}")
+
+
+def hand_distance_m(peer: ArmPeer) -> float:
+    """From the nearer hand to where it should hover."""
+    kinematics = Kinematics(load_robot(None, robot_mjcf).mjcf)
+    goal = np.array(TOP) + np.array([0.0, 0.0, 0.035])
+    sites = (kinematics.site(f"{side}_grasp", peer.positions).position for side in ("left", "right"))
+    return min(float(np.linalg.norm(site - goal)) for site in sites)
+
+
+def test_reaches_for_the_decided_object_and_every_command_is_lawful(tmp_path: Path) -> None:
+    with acting(tmp_path, "reach") as (peer, _):
+        ready(peer)
+        refused = peer.run()
+        assert (refused.stop, refused.success) == ("no_target", False)
+        assert "no decision came yet" in refused.message
+        assert peer.commands == []  # the gate is closed by default
+        result = await_seen(peer)
+        assert (result.stop, result.message) == ("done", "")
+        assert result.success
+        assert result.chunks >= 3
+        assert hand_distance_m(peer) < 0.01
+        assert len(peer.feedback) > 3
+        assert peer.chunks[-1].done
+        spec = load_robot(None, robot_mjcf).spec
+        assert peer.chunks[0].spec_hash == spec.hash
+        assert len(peer.chunks[0].positions) == spec.horizon * len(spec.joints)
+        positions = np.array([c.points[0].positions for _, c in peer.commands])
+        assert list(peer.commands[0][1].joint_names) == list(spec.joint_names)
+        assert (positions >= spec.lower).all()
+        assert (positions <= spec.upper).all()
+        assert (np.abs(np.diff(positions, axis=0)) <= spec.max_velocity * spec.dt_s + 1e-9).all()
+
+
+def test_what_was_not_seen_is_not_reached_for(tmp_path: Path) -> None:
+    with acting(tmp_path, "unseen") as (peer, _):
+        ready(peer)
+        stops = set()
+        for _ in range(40):
+            peer.see(LABEL, TOP, RADIUS_M, HEIGHT_M)
+            result = peer.run(target="blue mug")
+            stops.add(result.stop)
+            if "no 'blue mug' is among the detections; seen: ['red cylinder']" in result.message:
+                break
+        else:
+            raise AssertionError(result.message)
+        assert stops == {"no_target"}
+        assert peer.commands == []
+
+
+def test_estop_holds_at_once_and_latches(tmp_path: Path) -> None:
+    with acting(tmp_path, "estop", head="sine", sine_joint="left_elbow") as (peer, _):
+        ready(peer)
+        handle = peer.send_goal("wave")
+        peer.wait(lambda: len(peer.commands) > 20, "the arm to move")
+        peer.wait(lambda: peer._diagnostics.get("gate") == "open", "the gate in diagnostics")
+        peer.press_estop()
+        result = peer.result(handle)
+        assert result.stop == RunPolicy.Result.STOP_ESTOP
+        peer.status("estop", "latched")
+        at = len(peer.commands)
+        peer.wait(lambda: len(peer.commands) > at + 10, "the hold to be repeated")
+        held = [list(c.points[0].positions) for _, c in peer.commands[at:]]
+        assert all(h == held[0] for h in held)
+        assert np.abs(held[0]).max() > 0.1  # a position, not zeros
+        assert peer.run(instruction="wave").stop == "estop"
+        assert peer.reset_estop() == (False, "the emergency stop is still pressed; release it first")
+        peer.press_estop(False)
+        while not peer.reset_estop()[0]:
+            pass  # until the release has arrived
+        peer.status("estop", "released")
+        handle = peer.send_goal("wave")
+        peer.wait(lambda: peer.feedback, "feedback of the new goal")
+        peer.await_future(handle.cancel_goal_async())
+        assert peer.result(handle).stop == "cancelled"
+
+
+def test_a_lost_heartbeat_or_state_ends_the_goal(tmp_path: Path) -> None:
+    with acting(tmp_path, "lost", head="hold", state_timeout_s=1.0) as (peer, _):
+        ready(peer)
+        handle = peer.send_goal("stay")
+        peer.wait(lambda: len(peer.commands) > 10, "commands")
+        peer.heart_beats = False
+        assert peer.result(handle).stop == "heartbeat_lost"
+        assert peer.run(instruction="stay").stop == "heartbeat_lost"
+        peer.heart_beats = True
+        while (stop := peer.run(instruction="stay", deadline=0.2).stop) != "deadline":
+            assert stop == "heartbeat_lost"  # until the first beat is there
+        handle = peer.send_goal("stay")
+        assert peer.run(instruction="stay").stop == "busy"
+        peer.sends_joints = False
+        assert peer.result(handle).stop == "state_lost"
+
+
+def test_lifecycle_and_bad_configuration(tmp_path: Path) -> None:
+    with acting(tmp_path, "cycle", head="hold", autostart=False) as (peer, process):
+        peer.status("state", "unconfigured")
+        change = peer.node.create_client(ChangeState, "action_head/change_state")
+        assert change.wait_for_service(20)
+
+        def transition(number: int) -> bool:
+            request = ChangeState.Request(transition=Transition(id=number))
+            return bool(peer.await_future(change.call_async(request)).success)
+
+        assert transition(Transition.TRANSITION_CONFIGURE)
+        assert peer.run(instruction="stay").stop == "inactive"
+        assert transition(Transition.TRANSITION_ACTIVATE)
+        peer.wait(lambda: int(peer._diagnostics.get("state.taken", "0")) > 5, "joint states taken")
+        handle = peer.send_goal("stay")
+        peer.wait(lambda: len(peer.commands) > 10, "commands")
+        assert transition(Transition.TRANSITION_DEACTIVATE)
+        assert peer.result(handle).stop == "inactive"
+        assert transition(Transition.TRANSITION_CLEANUP)
+        assert process.end(signal.SIGINT) == 0
+    with acting(tmp_path, "wrong", robot_file="/nowhere.yaml") as (peer, process):
+        status = peer.status("state", "unconfigured")
+        failed = peer.wait(lambda: status if "nowhere" in peer._diagnostics.get("message", "") else None, "the reason")
+        assert failed
+        assert "robot file /nowhere.yaml cannot be read" in peer._diagnostics["message"]

@@ -1,0 +1,62 @@
+"""The control loop: it ticks, skips what it missed, survives what a tick raises, and ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from exaone_ros.ros.control_loop import ControlLoop
+from exaone_ros.ros.meter import Meter
+
+
+def test_ticks_until_it_is_stopped() -> None:
+    ticks = threading.Semaphore(0)
+    meter = Meter()
+    loop = ControlLoop(0.005, ticks.release, meter, lambda text: None)
+    loop.start()
+    assert all(ticks.acquire(timeout=10) for _ in range(10))
+    loop.stop()
+    while ticks.acquire(blocking=False):
+        pass
+    assert not ticks.acquire(timeout=0.05)
+    assert meter.read().samples["loop.jitter_s"].p50 >= 0
+
+
+def test_missed_ticks_are_skipped_not_made_up_for() -> None:
+    times: list[float] = []
+    enough = threading.Event()
+
+    def tick() -> None:
+        times.append(time.monotonic())
+        if len(times) == 2:
+            time.sleep(0.2)
+        if len(times) == 5:
+            enough.set()
+
+    meter = Meter()
+    loop = ControlLoop(0.02, tick, meter, lambda text: None)
+    loop.start()
+    assert enough.wait(20)
+    loop.stop()
+    assert meter.read().totals["loop.missed"] >= 8
+    assert times[3] - times[2] > 0.002  # one tick after the stall, not ten
+
+
+def test_a_tick_that_raises_is_logged_and_the_loop_goes_on() -> None:
+    logged: list[str] = []
+    again = threading.Event()
+
+    def tick() -> None:
+        if logged:
+            again.set()
+        raise ValueError("oops")
+
+    loop = ControlLoop(0.005, tick, Meter(), logged.append)
+    loop.start()
+    assert again.wait(10)
+    loop.stop()
+    assert "oops" in logged[0]
+
+
+def test_can_be_stopped_before_it_started() -> None:
+    ControlLoop(1.0, lambda: None, Meter(), lambda text: None).stop()

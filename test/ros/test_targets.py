@@ -1,0 +1,81 @@
+"""From a decision to a place: the newest, the most certain, at the posture of the image; what lacks is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco")
+
+from exaone_ros.action import localise
+from exaone_ros.action.kinematics import Kinematics
+from exaone_ros.action.localise import PinholeCamera
+from exaone_ros.action.spec import NS
+from exaone_ros.errors import ActionError
+from exaone_ros.ros.targets import Seen, TargetFinder
+from exaone_ros.sim.humanoid import CAMERA_NAME, HOME_RAD, head_camera_pose
+from exaone_ros.sim.mjcf import robot_mjcf
+
+K = (539.0, 0.0, 319.5, 0.0, 539.0, 239.5, 0.0, 0.0, 1.0)
+NOW = 100 * NS
+
+
+def box_of_cylinder(x: float, y: float, pan: float) -> tuple[float, ...]:
+    position, rotation = head_camera_pose(pan, HOME_RAD["head_tilt"])
+    eye = PinholeCamera(K[0], (K[2], K[5]), position, rotation.T)
+    return tuple(localise._box(localise._cylinder(np.array([x, y, 0.03, 0.1]), eye, 0.8), eye))
+
+
+@pytest.fixture(scope="module")
+def kinematics() -> Kinematics:
+    return Kinematics(robot_mjcf())
+
+
+@pytest.fixture
+def finder(kinematics: Kinematics) -> TargetFinder:
+    """It saw a cylinder while the head was turned, and the head has turned back since."""
+    made = TargetFinder(kinematics, CAMERA_NAME, 0.8)
+    made.on_camera_info(K)
+    for step in range(11):
+        pan = 0.3 * (1 - step / 10)
+        made.on_joints(NOW - NS + step * NS // 10, HOME_RAD | {"head_pan": pan, "unknown_joint": 3.0})
+    box = box_of_cylinder(0.6, 0.1, 0.3)
+    low = box_of_cylinder(0.5, -0.2, 0.3)
+    seen = [Seen("red cylinder", low, 0.4), Seen("red cylinder", box, 0.8), Seen("mug", low, 0.9)]  # type: ignore[arg-type]
+    made.on_detections(NOW - NS, seen)
+    made.on_decision(NOW - NS, "red cylinder")
+    made.on_decision(NOW, "")
+    return made
+
+
+def test_locates_the_most_certain_at_the_posture_of_the_image(finder: TargetFinder) -> None:
+    assert finder.choice(NOW, 2.0) == "red cylinder"
+    target = finder.locate("red cylinder", NOW, 2.0)
+    assert target.position == pytest.approx((0.6, 0.1, 0.9), abs=2e-3)
+    assert target.stamp_ns == NOW - NS
+
+
+def test_what_lacks_is_named(finder: TargetFinder, kinematics: Kinematics) -> None:
+    with pytest.raises(ActionError, match=r"image 3\.00 s old; allowed are 2 s"):
+        finder.choice(NOW + 2 * NS, 2.0)
+    with pytest.raises(ActionError, match=r"newest detections is of an image 3\.00 s old"):
+        finder.locate("mug", NOW + 2 * NS, 2.0)
+    with pytest.raises(ActionError, match=r"no 'ball' is among the detections; seen: \['mug', 'red cylinder'\]"):
+        finder.locate("ball", NOW, 2.0)
+    finder.on_detections(NOW + NS, [])
+    with pytest.raises(ActionError, match="seen: nothing"):
+        finder.locate("mug", NOW + NS, 2.0)
+    finder.on_detections(NOW + NS, [Seen("mug", (300.0, 200.0, 340.0, 260.0), float("nan"))])
+    with pytest.raises(ActionError, match=r"nearest to the image are 1\.00 s away"):
+        finder.locate("mug", NOW + NS, 2.0)
+    empty = TargetFinder(kinematics, CAMERA_NAME, 0.8)
+    with pytest.raises(ActionError, match="no decision came yet"):
+        empty.choice(NOW, 2.0)
+    with pytest.raises(ActionError, match="no detections came yet"):
+        empty.locate("mug", NOW, 2.0)
+    empty.on_detections(NOW, [Seen("mug", (300.0, 200.0, 340.0, 260.0), 0.5)])
+    with pytest.raises(ActionError, match="no camera_info came yet"):
+        empty.locate("mug", NOW, 2.0)
+    empty.on_camera_info(K)
+    with pytest.raises(ActionError, match="no joint states came yet"):
+        empty.locate("mug", NOW, 2.0)
