@@ -1,0 +1,90 @@
+"""Pick the red cube: simulator and action head as processes of their own; the hand's place is judged by the truth.
+
+The simulator's truth about each frame stands in for perception's detections, and this test for the decision: what is
+tested here is the way from a decision to the hand. Where the cube is, is known only from the scene that the simulator
+lays; the node has to find it by its box.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("mujoco")
+
+from arm_peer import ArmPeer, acting
+from peer import running
+
+from exaone_ros.action.heads.reach import ReachSettings
+from exaone_ros.action.kinematics import Kinematics
+from exaone_ros.errors import ExaoneError
+from exaone_ros.nodes.simulator import PARAMETERS, settings_from
+from exaone_ros.sim.mjcf import robot_mjcf
+from exaone_ros.sim.scene import TABLE_TOP_M
+from exaone_ros.sim.tabletop import TabletopRenderer
+
+NAMESPACE = "pick"
+LABEL = "red cube"
+SCENE = {"seed": 25, "min_objects": 4, "max_objects": 6, "person_share": 0.0, "obstacle_share": 0.0, "rate_hz": 3.0,
+         "shadows": False}  # fmt: skip
+
+
+def true_top() -> np.ndarray:
+    """Centre of the cube's upper side, from the scene that these parameters lay."""
+    values = {parameter.name: parameter.default for parameter in PARAMETERS} | SCENE
+    objects = settings_from(values).scene(0).objects
+    (cube,) = [thing for thing in objects if (thing.colour, thing.shape) == ("red", "cube")]
+    return np.array([cube.x_m, cube.y_m, TABLE_TOP_M + cube.height_m])
+
+
+class Watcher(ArmPeer):
+    """Leaves joints, camera and detections to the simulator; keeps the newest joint positions."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        from sensor_msgs.msg import JointState
+
+        self.sends_joints = self.follows = False
+        self.measured: dict[str, float] = {}
+        self.node.create_subscription(JointState, "joint_states", self._on_joints, 10)
+
+    def _on_joints(self, message: object) -> None:
+        with self.changed:
+            self.measured = dict(zip(message.name, message.position, strict=True))  # type: ignore[attr-defined]
+            self.changed.notify_all()
+
+
+def test_the_hand_arrives_over_the_red_cube(tmp_path: Path) -> None:
+    try:
+        TabletopRenderer(64, 48, samples=0).close()
+    except ExaoneError as error:
+        pytest.skip(f"no rendering here: {error}")
+    command = ["-m", "exaone_ros.nodes.simulator", "--ros-args", "-r", f"__ns:=/{NAMESPACE}"]
+    for name, value in SCENE.items():
+        command += ["-p", f"{name}:={str(value).lower()}"]
+    topics = {"detections_topic": "ground_truth/detections", "camera_info_topic": "head_camera/camera_info"}
+    with (
+        running(command, tmp_path / "simulator_log"),
+        acting(tmp_path, NAMESPACE, make_peer=Watcher, **topics) as (peer, _),
+    ):
+        assert isinstance(peer, Watcher)
+        peer.wait(lambda: int(peer._diagnostics.get("state.taken", "0")) > 5, "joint states of the simulator")
+        for _ in range(60):
+            peer.decide(LABEL)
+            result = peer.run(instruction="pick the red cube")
+            if result.stop != "no_target":  # until the first image and this decision have arrived
+                break
+        assert (result.stop, result.message) == ("done", "")
+        # A busy machine simulates more slowly than this clock runs: what was commanded last is held until it is reached.
+        goal = true_top() + np.array([0.0, 0.0, ReachSettings().hover_m])
+        peer.wait(lambda: distance_m(peer.measured, goal) < 0.02, "the hand within 20 mm of its place over the cube")
+
+
+def distance_m(positions: dict[str, float], point: np.ndarray) -> float:
+    """From the nearer hand to a point, by the measured joints."""
+    kinematics = Kinematics(robot_mjcf())
+    hands = (kinematics.site(f"{side}_grasp", positions).position for side in ("left", "right"))
+    return min(float(np.linalg.norm(hand - point)) for hand in hands)
