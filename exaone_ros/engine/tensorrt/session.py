@@ -29,7 +29,8 @@ class EngineSession:
         if engine is None:
             raise self._error(f"{library.name} {library.version} cannot load {plan}")
         self._engine = engine
-        self._inputs, self._outputs = [], []
+        self._inputs: list[str] = []
+        self._outputs: list[str] = []
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
