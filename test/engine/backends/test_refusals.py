@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine.backends.runnable import HERE
 from model.tiny_checkpoint import VOCAB, write_checkpoint
 
 from exaone_ros.engine.backend import Backend, Row, VisualTokens
-from exaone_ros.engine.backends import BACKENDS, open_backend
+from exaone_ros.engine.backends import open_backend
 from exaone_ros.errors import CheckpointError, EngineError, ImageError
 
 NEEDS = {"torch": "transformers", "onnxruntime": "onnxruntime"}
@@ -22,7 +23,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=HERE)
 def backend(request: pytest.FixtureRequest, directory: Path) -> Iterator[Backend]:
     pytest.importorskip(NEEDS[request.param])
     backend = open_backend(request.param, directory, slots=3, context=50, threads=1)
@@ -108,7 +109,7 @@ def test_limits_say_what_fits(backend: Backend) -> None:
     assert limits.visual_tokens >= 200_000 // 784
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", HERE)
 def test_a_closed_backend_says_so(directory: Path, name: str) -> None:
     pytest.importorskip(NEEDS[name])
     backend = open_backend(name, directory, slots=1, context=8, threads=1)
@@ -124,7 +125,7 @@ def test_a_closed_backend_says_so(directory: Path, name: str) -> None:
     assert backend.limits.slots == 1
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -145,11 +146,11 @@ def test_sizes_and_devices_that_make_no_sense(directory: Path, name: str, argume
 
 
 def test_an_unknown_backend(directory: Path) -> None:
-    with pytest.raises(EngineError, match=r"'tensorflow'; expected one of \('onnxruntime', 'torch'\)"):
+    with pytest.raises(EngineError, match=r"'tensorflow'; expected one of \('onnxruntime', 'tensorrt', 'torch'\)"):
         open_backend("tensorflow", directory)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", HERE)
 def test_a_checkpoint_that_is_not_there(tmp_path: Path, name: str) -> None:
     pytest.importorskip(NEEDS[name])
     with pytest.raises(CheckpointError, match="does not exist"):
