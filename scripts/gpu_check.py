@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def main() -> int:
         check = Check(checkpoint)
         check.attempt("device", lambda: {"ok": True, **vars(CudaRuntime().device())})
         for precision_name in TOLERANCE:
-            check.attempt(f"tensorrt-{precision_name}", lambda p=precision_name: check.tensorrt(p, folder / "engines"))
+            check.attempt(f"tensorrt-{precision_name}", partial(check.tensorrt, precision_name, folder / "engines"))
         check.attempt("onnxruntime-cuda", check.onnxruntime_cuda)
         check.attempt("torch-cuda", check.torch_cuda)
     return int(check.wrong > 0)

@@ -7,5 +7,6 @@ from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.timings import Timings
 
 __all__ = [
-    "GENERAL", "GREEDY", "OCR_KOREAN", "Engine", "Frame", "FrameAnswers", "Outcome", "Sampling", "TaskAnswer", "Timings",
+    "GENERAL", "GREEDY", "OCR_KOREAN", "Engine", "Frame", "FrameAnswers", "Outcome", "Sampling", "TaskAnswer",
+    "Timings",
 ]  # fmt: skip

@@ -98,5 +98,5 @@ def _union_area(hulls: Sequence[NDArray[Any]]) -> float:
     for hull in hulls:
         # fillConvexPoly counts the border's pixels in; half a fine pixel is taken off by the shift to pixel centres
         corners = np.round(((hull - low) * _OVERSAMPLING - 0.5) * 16).astype(np.int32)
-        cv2.fillConvexPoly(canvas, corners, 1, lineType=cv2.LINE_8, shift=4)
+        cv2.fillConvexPoly(canvas, corners, (1,), lineType=cv2.LINE_8, shift=4)
     return float(np.count_nonzero(canvas)) / _OVERSAMPLING**2

@@ -44,7 +44,7 @@ def test_frames_are_answered(summary: dict[str, Any]) -> None:
 
 
 def test_answers_are_far_better_than_chance(summary: dict[str, Any]) -> None:
-    """Chance: a box of fixed size somewhere has an IoU below 0.05, one of three options is right a third of the time."""
+    """Chance: a box of fixed size somewhere has an IoU below 0.05, one of three options is right one time in three."""
     assert summary["mean_iou"] > 0.3
     assert summary["f1_50"] > 0.3
 
@@ -59,9 +59,7 @@ def test_the_bag_holds_what_was_answered_and_any_reader_opens_it(out: Path, summ
     with AnyReader([out / "bag"], default_typestore=typestore(())) as reader:
         counts = {connection.topic: connection.msgcount for connection in reader.connections}
         stamps: dict[str, set[int]] = {"/exaone/detections": set(), "/head_camera/image_raw/compressed": set()}
-        for connection, _, raw in reader.messages(
-            connections=[c for c in reader.connections if c.topic in stamps]
-        ):
+        for connection, _, raw in reader.messages(connections=[c for c in reader.connections if c.topic in stamps]):
             stamp = reader.deserialize(raw, connection.msgtype).header.stamp
             stamps[connection.topic].add(stamp.sec * 10**9 + stamp.nanosec)
     assert counts["/exaone/decision"] >= summary["answers"] // 3
@@ -78,7 +76,8 @@ def test_the_video_shows_the_answered_frames(out: Path, summary: dict[str, Any])
 
 
 def test_a_model_that_is_not_there_ends_the_demo_with_the_reason(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "exaone_ros.nodes.demo", "--out", str(tmp_path / "out"), "--model", "/no/such/model"]
+    command = [sys.executable, "-m", "exaone_ros.nodes.demo", "--out", str(tmp_path / "out")]
+    command += ["--model", "/no/such/model"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=200, env=dict(os.environ))
     assert run.returncode == 1
     assert "/no/such/model" in run.stdout.replace("\n", "")
