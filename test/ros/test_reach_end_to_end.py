@@ -78,7 +78,7 @@ def test_the_hand_arrives_over_the_red_cube(tmp_path: Path) -> None:
             if result.stop != "no_target":  # until the first image and this decision have arrived
                 break
         assert (result.stop, result.message) == ("done", "")
-        # A busy machine simulates more slowly than this clock runs: what was commanded last is held until it is reached.
+        # A busy machine simulates more slowly than this clock: what was commanded last is held until it is reached.
         goal = true_top() + np.array([0.0, 0.0, ReachSettings().hover_m])
         peer.wait(lambda: distance_m(peer.measured, goal) < 0.02, "the hand within 20 mm of its place over the cube")
 
