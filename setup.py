@@ -11,6 +11,7 @@ ENGINE = ["llguidance>=1.9.1,<2", "ml_dtypes>=0.5,<1", "onnx>=1.18,<2", "tokeniz
 REFERENCE = ["pillow>=10", "torch>=2.6", "transformers>=5.23,<6"]
 SIMULATION = ["mujoco>=3.2,<5"]
 BAGS = ["rosbags>=0.10.10,<0.12"]
+TESTING = [*BAGS, "hypothesis>=6.100", "jsonschema>=4.17", "pytest>=7.4"]
 
 EXTRAS = {
     "cpu": [*ENGINE, "onnxruntime>=1.22,<2"],
@@ -22,7 +23,8 @@ EXTRAS = {
     "record": [*BAGS, "av>=12", "pyarrow>=14"],
     "demo": [*ENGINE, *SIMULATION, "onnxruntime>=1.22,<2", *BAGS, "psutil>=5.9", "rich>=13"],
     "train": [*ENGINE, *REFERENCE, *SIMULATION, "safetensors>=0.4", "tqdm>=4.60"],
-    "dev": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=7.4", "ruff>=0.6", *BAGS],
+    "dev": [*TESTING, "mypy>=1.10", "ruff>=0.6"],
+    "test": TESTING,  # by this name colcon knows that `colcon test` means pytest
 }
 
 

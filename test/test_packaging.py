@@ -152,50 +152,6 @@ def test_the_image_profile_leaves_room_for_images() -> None:
     assert sizes and min(sizes) > 4 * 1280 * 720 * 3
 
 
-@pytest.fixture
-def install_space() -> Path:
-    """Where colcon installed both packages; the test run sets the variable for `colcon test`."""
-    place = os.environ.get("EXAONE_INSTALL_SPACE")
-    if place is None:
-        pytest.skip("no EXAONE_INSTALL_SPACE: nothing was installed by colcon")
-    return Path(place)
-
-
-def in_install_space(install: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as in a shell that sourced the install space, away from the source tree."""
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    script = f'source "{install}/setup.bash" > /dev/null && exec "$@"'
-    return subprocess.run(
-        ["bash", "-c", script, "bash", *command], cwd="/", env=variables, capture_output=True, text=True, timeout=120
-    )
-
-
-@pytest.mark.installed
-@pytest.mark.parametrize("name", ["perception", "simulator"])
-def test_executables_are_where_ros2_run_looks(install_space: Path, name: str) -> None:
-    program = install_space / PACKAGE / "lib" / PACKAGE / name
-    assert os.access(program, os.X_OK)
-    answer = in_install_space(
-        install_space, sys.executable, "-c", f"compile(open({str(program)!r}).read(), 'x', 'exec')"
-    )
-    assert answer.returncode == 0, answer.stderr
-
-
-@pytest.mark.installed
-def test_the_installed_package_is_found_with_its_files(install_space: Path) -> None:
-    script = (
-        "from ament_index_python.packages import get_package_share_directory as share\n"
-        "import exaone_ros, exaone_interfaces.msg\n"
-        "from exaone_ros.share import share_path\n"
-        "print(share('exaone_ros'), share('exaone_interfaces'), exaone_ros.__file__, exaone_interfaces.__file__)\n"
-        "print(share_path('config/fastdds.xml'), share_path('models'))\n"
-    )
-    answer = in_install_space(install_space, sys.executable, "-c", script)
-    assert answer.returncode == 0, answer.stderr
-    for place in answer.stdout.split():
-        assert place.startswith(str(install_space)), answer.stdout
-
-
 def _project(requirement: str) -> str:
     for index, letter in enumerate(requirement):
         if letter in "=<>!~[; ":

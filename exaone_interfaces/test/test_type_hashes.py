@@ -9,13 +9,16 @@ import os
 import sys
 from pathlib import Path
 
-PINNED = Path(__file__).parent / "type_hashes.json"
+PACKAGE = Path(__file__).resolve().parent.parent
+PINNED = PACKAGE / "test" / "type_hashes.json"
 
 
 def type_hashes(folder: Path) -> dict:
     """The hash of every message, service and action, from the descriptions that the generator leaves in `folder`."""
     hashes = {}
-    for description in sorted(folder.glob("*/*.json")):
+    definitions = [path for kind in ("msg", "srv", "action") for path in (PACKAGE / kind).iterdir()]
+    for definition in sorted(definitions):
+        description = folder / definition.parent.name / f"{definition.stem}.json"
         for entry in json.loads(description.read_text(encoding="utf-8"))["type_hashes"]:
             if entry["type_name"] == f"exaone_interfaces/{description.parent.name}/{description.stem}":
                 hashes[entry["type_name"]] = entry["hash_string"]

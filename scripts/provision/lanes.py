@@ -134,7 +134,7 @@ def colcon(runtime: Runtime, report: Report) -> Outcome:
         print(error)
         return Outcome(0, 1, note="colcon build failed")
     variables["EXAONE_INSTALL_SPACE"] = str(workspace / "install")
-    chosen = ["--pytest-args", "-m", "installed"]
+    chosen = ["--pytest-args", "test/test_installed.py", "-m", "installed"]
     test = [*program, "test", *where, "--executor", "sequential", "--event-handlers", "console_direct+", *chosen]
     status = subprocess.run(test, cwd=ROOT, env=variables, check=False).returncode
     results = [path for path in (workspace / "build").rglob("*.xml") if _is_junit(path)]
