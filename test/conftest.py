@@ -20,7 +20,18 @@ from support.leftovers import MARK, end_leftovers
 
 ROOT = Path(__file__).resolve().parent.parent
 ROS_MODULES = {"ament_index_python", "exaone_interfaces", "rclpy", "sensor_msgs", "std_msgs", "vision_msgs"}
-OPTIONAL_MODULES = {"mujoco", "onnx", "onnxruntime", "rich", "rosbags", "torch", "transformers", *ROS_MODULES}
+OPTIONAL_MODULES = {
+    "av",
+    "mujoco",
+    "onnx",
+    "onnxruntime",
+    "pyarrow",
+    "rich",
+    "rosbags",
+    "torch",
+    "transformers",
+    *ROS_MODULES,
+}
 
 _not_collected: dict[str, list[str]] = {}
 _leftovers: dict[int, str] = {}
