@@ -28,13 +28,13 @@ class Question:
 
 
 KINDS = {
-    "list": 1.0, "name": 2.8, "class": 1.0, "colour": 0.8, "several": 1.0, "relation": 1.6, "absent": 1.5,
-    "hindrance": 0.5, "count": 2.2, "way": 0.6, "presence": 0.4, "pick": 0.8, "side": 0.7, "pick_relation": 0.7,
+    "list": 1.0, "name": 7.0, "class": 0.8, "colour": 0.4, "several": 0.4, "relation": 0.9, "absent": 2.0,
+    "hindrance": 1.0, "count": 2.4, "way": 3.0, "presence": 0.3, "pick": 0.4, "side": 0.2, "pick_relation": 0.3,
     "see": 0.1,
 }  # fmt: skip
 """How often each kind is asked in training, relative to the others."""
 
-KOREAN_SHARE = 0.35
+KOREAN_SHARE = 0.2
 FIRST_WORDING_SHARE = 0.4
 THINKING_SHARE = 0.04
 
@@ -67,7 +67,7 @@ class Questioner:
 
     def draw(self) -> Iterator[Question]:
         """Endless questions: everything first (mostly), then by the shares of KINDS."""
-        if self.rng.random() < 0.55 and (question := self.ask("list")) is not None:
+        if self.rng.random() < 0.45 and (question := self.ask("list")) is not None:
             yield question
         names = [kind for kind in KINDS if kind != "list"]
         shares = np.array([KINDS[kind] for kind in names])
