@@ -105,8 +105,7 @@ def with_numpy_1(runtime: Runtime, report: Report) -> Outcome:
             stamps.done("numpy", mark)
     path = f"{overlay}:{runtime.variables.get('PYTHONPATH', '')}"
     variables = {"PYTHONPATH": path, "EXAONE_TEST_NUMPY": "1.26"}
-    without = (*REFERENCE_MODULES, "pyarrow")  # pyarrow's pinned wheel wants numpy 2
-    return pytest("numpy1", runtime, "-m", "not slow and not installed", without=without, variables=variables)
+    return pytest("numpy1", runtime, "-m", "not slow and not installed", without=REFERENCE_MODULES, variables=variables)
 
 
 def colcon(runtime: Runtime, report: Report) -> Outcome:
