@@ -56,13 +56,15 @@ def follow(directory: Path, order) -> None:
 
 def test_two_set_ups_of_one_folder_wait_for_each_other(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    order, held, go = context.Queue(), context.Event(), context.Event()
+    # A SimpleQueue is written by `put` itself; a Queue's own thread may come late and turn the order around.
+    order, held, go = context.SimpleQueue(), context.Event(), context.Event()
     first = context.Process(target=hold, args=(tmp_path / "venv", order, held, go))
     second = context.Process(target=follow, args=(tmp_path / "venv", order))
     first.start()
     assert held.wait(30)
     second.start()
     go.set()
-    assert [order.get(timeout=30), order.get(timeout=30)] == ["first", "second"]
     first.join(30)
     second.join(30)
+    assert (first.exitcode, second.exitcode) == (0, 0)
+    assert [order.get(), order.get()] == ["first", "second"]
