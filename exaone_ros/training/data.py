@@ -50,7 +50,7 @@ class DataOptions:
     seed: int = 0
     pool: Path | None = None
     pool_share: float = 0.5
-    last_pool_share: float = 0.7
+    last_pool_share: float = 0.8
     reuse: int = 2
     easy_frames: int = 2500
     sizes: tuple[tuple[int, int], ...] = SIZE_CYCLE
