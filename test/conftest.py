@@ -6,6 +6,7 @@ and the header says so. A lane that must have a module names it in EXAONE_TEST_R
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -44,6 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
     missing = [name for name in required.split(",") if name and importlib.util.find_spec(name) is None]
     if missing:
         raise pytest.UsageError(f"EXAONE_TEST_REQUIRE asks for {', '.join(missing)}, which this Python does not have")
+    wanted_numpy, found_numpy = os.environ.get("EXAONE_TEST_NUMPY", ""), importlib.metadata.version("numpy")
+    if not found_numpy.startswith(wanted_numpy):
+        raise pytest.UsageError(f"EXAONE_TEST_NUMPY asks for numpy {wanted_numpy}; this Python has {found_numpy}")
     domain, handle = claim_domain()
     config.add_cleanup(handle.close)
     variables = {

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("pyarrow", exc_type=ImportError)  # its pinned wheel refuses numpy 1
+pytest.importorskip("pyarrow")
 pytest.importorskip("av")
 
 from exaone_ros.action.recorder import layout, tables
