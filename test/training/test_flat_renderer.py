@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from exaone_ros.sim.frame import Box, LabelledFrame
+from exaone_ros.training.flat_post import spoil
 from exaone_ros.training.flat_renderer import FlatOptions, FlatRenderer
 from exaone_ros.training.splits import HELD_OUT_PAIRS, frame_seed
 
@@ -85,3 +86,14 @@ def test_number_of_objects_and_hindrances_follow_the_options() -> None:
     assert sum(person is not None for person in persons) >= 6
     obstacles = [renderer.render(s, FlatOptions(objects=(0, 2), obstacle_share=1)).obstacle for s in range(8)]
     assert sum(obstacle is not None for obstacle in obstacles) >= 6
+
+
+def test_a_spoiled_picture_is_deterministic_and_noisy_in_every_channel() -> None:
+    grey = np.full((40, 60, 3), 128, np.float32)
+    pictures = [spoil(np.random.default_rng(seed), grey) for seed in range(30)]
+    assert np.array_equal(pictures[4], spoil(np.random.default_rng(4), grey))
+    assert all(picture.dtype == np.uint8 and picture.shape == grey.shape for picture in pictures)
+    detail = [picture[:, 1:].astype(float) - picture[:, :-1] for picture in pictures]
+    noisy = [d.std((0, 1)) for d in detail if d.std() > 2]
+    assert len(noisy) > 10
+    assert all(channels.min() > 0.5 * channels.max() for channels in noisy)
