@@ -121,16 +121,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     unknown = sorted(set(options.only or ()) - set(chosen))
     if unknown:
         raise ExaoneError(f"column {unknown[0]!r} is unknown; expected some of {sorted(chosen)}")
-    tables = {}
+    tables: dict[str, dict[str, dict[str, float]]] = {}
+    report = {"model": options.model.name, "backend": options.backend, "frames": options.frames, "tables": tables}
     with Engine.open(options.model, options.backend, slots=24, threads=options.threads) as engine:
         for name, (frames, language, kinds) in chosen.items():
             if options.only is None or name in options.only:
                 shown = _shown(frames, name, tqdm)
                 tables[name] = Examiner(engine).examine(shown, language, kinds)
+                if options.json is not None:  # after each column: a run that is cut short keeps what it has
+                    options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(markdown(tables))
-    report = {"model": options.model.name, "backend": options.backend, "frames": options.frames, "tables": tables}
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if options.card:
         write_card(options.model / "README.md", report, options.made, count_parameters(options.model))
 

@@ -12,6 +12,7 @@ from exaone_ros.sim import vocabulary
 from exaone_ros.sim.frame import SeenObject
 from exaone_ros.tasks import Ask, Count, Decide, Ground, Task
 from exaone_ros.training import phrases
+from exaone_ros.training.splits import HELD_OUT_PAIRS
 from exaone_ros.training.truth import RELATIONS, Truth, name_of, relation_label, scaled_box
 
 T = TypeVar("T")
@@ -89,15 +90,18 @@ class Questioner:
         return not self._first and bool(self.rng.random() < THINKING_SHARE)
 
     def _pair(self, present: float = 0.5) -> tuple[str, str]:
-        """A (shape, colour), often of an object that is there or like one."""
-        shape, colour = self._choose(vocabulary.SHAPES), self._choose(vocabulary.COLOURS)
+        """A (shape, colour), often of an object that is there or like one; never a held-out one that is not there."""
         if self.truth.clear and self.rng.random() < present:
             thing = self._choose(self.truth.clear)
             return thing.shape, thing.colour
-        if self.truth.clear and self.rng.random() < 0.6:  # near misses teach most
-            thing = self._choose(self.truth.clear)
-            return (thing.shape, colour) if self.rng.random() < 0.5 else (shape, thing.colour)
-        return shape, colour
+        while True:
+            shape, colour = self._choose(vocabulary.SHAPES), self._choose(vocabulary.COLOURS)
+            if self.truth.clear and self.rng.random() < 0.6:  # near misses teach most
+                thing = self._choose(self.truth.clear)
+                shape, colour = (thing.shape, colour) if self.rng.random() < 0.5 else (shape, thing.colour)
+            # asked about without ever being there, a held-out pair would be learned as one that is always absent
+            if (colour, shape) not in HELD_OUT_PAIRS:
+                return shape, colour
 
     def _boxes(self, things: tuple[SeenObject, ...], label: str) -> list[tuple[tuple[int, int, int, int], str]]:
         return [(self.truth.box(thing), label) for thing in things]

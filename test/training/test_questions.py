@@ -13,6 +13,7 @@ from exaone_ros.sim import vocabulary
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.tasks import Count, Decide, Decided, Decoded, Ground
 from exaone_ros.training.questions import KINDS, Question, Questioner
+from exaone_ros.training.splits import HELD_OUT_PAIRS
 from exaone_ros.training.truth import Truth
 
 
@@ -101,3 +102,10 @@ def test_everything_means_the_four_shapes_only(flat_frames: list[LabelledFrame])
             assert len(json.loads(question.answer)) == len(frame.objects)
             assert vocabulary.PERSON not in question.answer
             assert vocabulary.OBSTACLE not in question.answer
+
+
+def test_held_out_pairs_are_never_named_where_they_are_not_seen(flat_frames: list[LabelledFrame]) -> None:
+    names = {vocabulary.name(shape, colour, lang) for colour, shape in HELD_OUT_PAIRS for lang in ("en", "ko")}
+    for _, question in drawn(flat_frames, 120):
+        text = question.task.prompt() + question.answer
+        assert not any(name in text for name in names), text
