@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from exaone_ros.errors import ExaoneError
@@ -30,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     prerender.add_argument("--frames", type=int, default=10_000)
     train = commands.add_parser("train", help="train from scratch, or go on where the run's checkpoint stands")
     train.add_argument("--run", type=Path, default=RUN, help="folder of checkpoint and log")
+    train.add_argument("--start", type=Path, default=None, help="checkpoint of another run to take the weights from")
     train.add_argument("--pool", type=Path, default=None, help="frames made by prerender; without it flat frames only")
     train.add_argument("--minutes", type=float, default=80.0, help="of training in all, over all resumes")
     train.add_argument("--steps", type=int, default=None, help="instead of minutes")
@@ -81,11 +84,15 @@ def _train(options: argparse.Namespace) -> None:
     from exaone_ros.training.trainer import Trainer, TrainOptions, describe
 
     data = DataOptions(batch=options.batch, seed=options.seed, pool=options.pool)
+    if options.start is not None:  # it has seen easy frames
+        data = replace(data, easy_frames=0, easy_until=0.0)
     settings = TrainOptions(
-        directory=options.run, minutes=options.minutes, steps=options.steps, data=data, seed=options.seed,
+        directory=options.run, start=options.start, minutes=options.minutes, steps=options.steps, data=data,
+        seed=options.seed,
         device=options.device, threads=options.threads, workers=options.workers,
     )  # fmt: skip
     trainer = Trainer(settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends the run loses nothing
     shape = "{desc}{percentage:3.0f}% |{bar}| {elapsed} < {remaining}"
     with (
         (options.run / "train.log").open("a", encoding="utf-8") as log,

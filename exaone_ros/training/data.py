@@ -23,8 +23,8 @@ from exaone_ros.training.truth import Truth, mirrored
 
 MAIN, WIDE, SQUARE, NARROW, LONG = (252, 336), (196, 364), (280, 280), (252, 308), (224, 336)
 SIZE_CYCLE = (
-    MAIN, MAIN, WIDE, MAIN, MAIN, SQUARE, MAIN, MAIN, WIDE, MAIN, MAIN, NARROW,
-    MAIN, MAIN, SQUARE, MAIN, MAIN, WIDE, MAIN, LONG,
+    MAIN, WIDE, MAIN, MAIN, WIDE, SQUARE, MAIN, WIDE, MAIN, MAIN, WIDE, NARROW,
+    MAIN, WIDE, MAIN, SQUARE, MAIN, WIDE, MAIN, LONG,
 )  # fmt: skip
 """(height, width) of the images of one batch after the other: what the size rule makes of 4:3, 16:9, 1:1, 5:4, 3:2."""
 
@@ -42,17 +42,19 @@ class DataOptions:
             after LAST_FROM of the run: it ends on what the simulator shows.
         reuse: how often a flat frame is shown (each time with other questions, mirrored or not).
         easy_frames: the first this many flat frames mostly show few objects.
+        easy_until: share of the run over which frames of the pool with few objects are preferred.
         sizes: (height, width) of one batch after the other, over and over.
     """
 
     batch: int = 24
-    length: int = 192
+    length: int = 320
     seed: int = 0
     pool: Path | None = None
-    pool_share: float = 0.5
+    pool_share: float = 0.6
     last_pool_share: float = 0.8
     reuse: int = 2
     easy_frames: int = 2500
+    easy_until: float = 0.12
     sizes: tuple[tuple[int, int], ...] = SIZE_CYCLE
 
 
@@ -60,7 +62,6 @@ class BatchMaker:
     """Makes batch number n, the same whenever it is asked for."""
 
     BLOCK = 512
-    EASY_UNTIL = 0.12
     LAST_FROM = 0.6
 
     def __init__(self, options: DataOptions) -> None:
@@ -96,7 +97,7 @@ class BatchMaker:
 
     def _pooled(self, rng: np.random.Generator, pooled: list[LabelledFrame], progress: float) -> LabelledFrame:
         frame = pooled[int(rng.integers(len(pooled)))]
-        if progress < self.EASY_UNTIL and rng.random() < 0.7:
+        if progress < self.options.easy_until and rng.random() < 0.7:
             for _ in range(20):
                 if 1 <= len(frame.objects) <= 3:
                     break

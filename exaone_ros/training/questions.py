@@ -29,13 +29,13 @@ class Question:
 
 
 KINDS = {
-    "list": 1.0, "name": 7.0, "class": 0.8, "colour": 0.4, "several": 0.4, "relation": 0.9, "absent": 2.0,
-    "hindrance": 1.0, "count": 2.4, "way": 3.0, "presence": 0.3, "pick": 0.4, "side": 0.2, "pick_relation": 0.3,
+    "list": 1.0, "name": 4.0, "class": 1.2, "colour": 0.8, "several": 0.8, "relation": 2.2, "absent": 1.6,
+    "hindrance": 0.6, "count": 3.4, "way": 1.0, "presence": 0.5, "pick": 1.4, "side": 1.0, "pick_relation": 1.2,
     "see": 0.1,
 }  # fmt: skip
 """How often each kind is asked in training, relative to the others."""
 
-KOREAN_SHARE = 0.2
+KOREAN_SHARE = 0.3
 FIRST_WORDING_SHARE = 0.4
 THINKING_SHARE = 0.04
 

@@ -36,6 +36,7 @@ class TrainOptions:
 
     Attributes:
         directory: of its checkpoint and log.
+        start: checkpoint of another run whose weights this one starts from (its optimisers and clock start anew).
         minutes: of training in all, over all resumes; the schedule is laid over it.
         steps: if given, the schedule is laid over this many steps instead, and the clock does not matter.
         data: how batches are made.
@@ -53,6 +54,7 @@ class TrainOptions:
     """
 
     directory: Path
+    start: Path | None = None
     minutes: float = 80.0
     steps: int | None = None
     data: DataOptions = field(default_factory=DataOptions)
@@ -62,7 +64,7 @@ class TrainOptions:
     other_rate: float = 2e-3
     matrix_decay: float = 0.02
     warm_up: int = 40
-    cool_down: float = 0.35
+    cool_down: float = 0.45
     auxiliary: float = 1.0
     device: str = "cpu"
     threads: int = 0
@@ -97,6 +99,9 @@ class Trainer:
         self.path = options.directory / CHECKPOINT
         if self.path.exists():
             self._load()
+        elif options.start is not None:
+            state = torch.load(options.start, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         options = self.options
