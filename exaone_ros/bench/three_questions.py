@@ -20,9 +20,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from exaone_ros.bench.worker import questions
 from exaone_ros.errors import ExaoneError
 from exaone_ros.model.config import ModelConfig
 from exaone_ros.model.preprocess import PreprocessConfig, smart_resize
+from exaone_ros.tasks import Task
+from exaone_ros.tasks.evidence import Decoded
 from exaone_ros.training.splits import frame_seed
 from exaone_ros.view.tally import percentiles
 
@@ -63,7 +66,8 @@ def measure(
 
     Returns:
         ours_ms and transformers_ms (median per frame of three questions), ratio (median of the ratios frame by
-        frame), same_answers (whether every text was the same), stages and peak memory.
+        frame), same_answers (whether every answer of `transformers` that obeys its schema has the same text here;
+        without a grammar it may also write what no schema allows), stages and peak memory.
     """
     from exaone_ros.sim.tabletop import TabletopRenderer
 
@@ -94,7 +98,8 @@ def figures(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[st
     """The table's figures from the replies of both."""
     ratios = [b["ms"] / a["ms"] for a, b in zip(ours, theirs, strict=True)]
     pairs = _pairs(ours, theirs, "same_pixels")
-    same = sum(x == y for x, y in pairs)
+    typed = [pair for pair, task in zip(pairs, questions() * len(ours), strict=True) if _obeys(task, pair[1])]
+    same = sum(x == y for x, y in typed)
     own_resize = [x == y for x, y in _pairs(ours, theirs, "answers")]
     stages: dict[str, list[float]] = defaultdict(list)
     for entry in ours:
@@ -105,11 +110,13 @@ def figures(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[st
         "transformers_ms": round(float(np.median([entry["ms"] for entry in theirs])), 2),
         "ratio": round(float(np.median(ratios)), 2),
         "ratio_min": round(min(ratios), 2),
-        "same_answers": same == len(pairs),
-        "answers_compared": len(pairs),
+        "same_answers": same == len(typed),
+        "answers_asked": len(pairs),
+        "answers_compared": len(typed),
         "answers_equal": same,
         "answers_equal_own_resize": sum(own_resize),
-        "different": [pair for pair in pairs if pair[0] != pair[1]][:5],
+        "different": [pair for pair in typed if pair[0] != pair[1]][:5],
+        "untyped": [pair[1] for pair in pairs if pair not in typed][:5],
         "frames": len(ours),
         "stages_ms": {stage: percentiles(values) for stage, values in stages.items()},
         "peak_memory_mb": {
@@ -125,6 +132,15 @@ def resized(model: Path, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rule = PreprocessConfig.read(model, config.vision)
     height, width = smart_resize(rule, *images.shape[1:3])
     return np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images])
+
+
+def _obeys(task: Task, text: str) -> bool:
+    """Whether a text is an answer under the task's schema."""
+    try:
+        task.read(Decoded(text), 640, 480)
+    except ExaoneError:
+        return False
+    return True
 
 
 def _pairs(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str) -> list[tuple[str, str]]:
