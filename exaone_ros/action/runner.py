@@ -12,12 +12,10 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import replace
 
 from exaone_ros.action.gate import Gate, Stop, Verdict
+from exaone_ros.action.goal import Command, Outcome, RunnerLimits
 from exaone_ros.action.heads.base import ActionHead
 from exaone_ros.action.queue import ChunkQueue
 from exaone_ros.action.spec import NS, ActionChunk, Observation, Target
@@ -26,45 +24,6 @@ from exaone_ros.errors import ActionError
 
 HEARTBEAT, STATE = "heartbeat", "state"
 _LATE_REASONS = {HEARTBEAT: Stop.HEARTBEAT_LOST, STATE: Stop.STATE_LOST}
-
-
-@dataclass(frozen=True)
-class RunnerLimits:
-    """How long, in seconds, something may last.
-
-    Attributes:
-        heartbeat_timeout_s: silence of the heartbeat.
-        state_timeout_s: silence of the joint states.
-        head_timeout_s: one prediction.
-        starve_s: the plan at its end without a new chunk.
-        settle_s: that the robot is given to settle after the last action.
-        hold_repeat_s: for which a hold is repeated after a stop.
-    """
-
-    heartbeat_timeout_s: float = 0.5
-    state_timeout_s: float = 0.25
-    head_timeout_s: float = 2.0
-    starve_s: float = 0.5
-    settle_s: float = 0.4
-    hold_repeat_s: float = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class Command:
-    """What to publish now. Attributes: position float64 [A]; hold: it is a hold after a stop."""
-
-    position: NDArray[np.float64]
-    hold: bool
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a goal ended. Attributes: reason; message; chunks: how many were carried out; duration_s."""
-
-    reason: Stop
-    message: str
-    chunks: int
-    duration_s: float
 
 
 class PolicyRunner:
@@ -226,9 +185,7 @@ class PolicyRunner:
         """What to publish now; None for nothing. Call it once in each action period."""
         with self._changed:
             now, steady = self._clock_ns(), self._steady_ns()
-            late_ns = now - self._ticked_ns - self.spec.dt_ns
-            if late_ns > self.spec.dt_ns // 2:
-                self._queue.delay(late_ns)
+            self._wait_for_commands(now)
             self._ticked_ns = now
             if self._active:
                 self._supervise(now, steady)
@@ -243,6 +200,17 @@ class PolicyRunner:
             if self.gate.last is not None and (self.gate.estop_latched or steady < self._hold_until_ns):
                 return Command(self.gate.last, hold=True)
             return None
+
+    def _wait_for_commands(self, now: int) -> None:
+        """Put the plan off where ticks are overdue, so that it does not run ahead of what was commanded.
+
+        The head's thread asks for this too: what it begins with, and where its chunk is joined to the plan, must not
+        depend on which of the two threads wakes first after the machine was busy elsewhere.
+        """
+        late_ns = now - self._ticked_ns - self.spec.dt_ns
+        if late_ns > self.spec.dt_ns // 2:
+            self._queue.delay(late_ns)
+            self._ticked_ns += late_ns
 
     def _supervise(self, now: int, steady: int) -> None:
         """End the goal where something is wrong, or where it is done."""
@@ -327,6 +295,7 @@ class PolicyRunner:
                 target = self._target or self._observation.target
                 observation = replace(self._observation, task=self._task, target=target)
                 self._used_stamp_ns = observation.stamp_ns
+                self._wait_for_commands(self._clock_ns())
                 prefix = self._queue.prefix(observation.stamp_ns)
                 delay = self._delay_steps(max(0, self._clock_ns() - observation.stamp_ns))
                 self._thinking_since_ns = begun_ns = self._steady_ns()
@@ -351,6 +320,7 @@ class PolicyRunner:
             if not self._active or goal != self._goal:
                 return
             now = self._clock_ns()
+            self._wait_for_commands(now)
             if chunk is not None and self._queue.plan is None and now > chunk.t0_ns:
                 # Nothing is under way yet: however long the first chunk took, it begins now, not in its middle.
                 chunk = replace(chunk, t0_ns=now)

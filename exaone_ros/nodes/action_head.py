@@ -24,9 +24,10 @@ from exaone_interfaces.action import RunPolicy
 from exaone_interfaces.msg import ActionChunk as ActionChunkMessage
 from exaone_interfaces.msg import Decision
 from exaone_ros.action.gate import Gate, Stop, Verdict
+from exaone_ros.action.goal import Command, Outcome
 from exaone_ros.action.kinematics import Kinematics
 from exaone_ros.action.queue import ChunkQueue
-from exaone_ros.action.runner import Command, Outcome, PolicyRunner
+from exaone_ros.action.runner import PolicyRunner
 from exaone_ros.action.spec import NS, ActionChunk, Observation, Target
 from exaone_ros.errors import ActionError, ImageError
 from exaone_ros.ros import qos

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from exaone_ros.action.gate import GateLimits
+from exaone_ros.action.goal import RunnerLimits
 from exaone_ros.action.heads.base import ActionHead
 from exaone_ros.action.heads.reach import ReachHead, ReachSettings
 from exaone_ros.action.heads.scripted import HoldHead, ReplayHead, SineHead
 from exaone_ros.action.kinematics import Kinematics
 from exaone_ros.action.robot import Robot, load_robot
-from exaone_ros.action.runner import RunnerLimits
 from exaone_ros.ros.parameters import Parameter, ParameterError
 from exaone_ros.sim.mjcf import robot_mjcf
 

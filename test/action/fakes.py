@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.action.gate import Gate
+from exaone_ros.action.goal import Command, RunnerLimits
 from exaone_ros.action.heads.base import ActionHead
 from exaone_ros.action.queue import ChunkQueue
-from exaone_ros.action.runner import Command, PolicyRunner, RunnerLimits
+from exaone_ros.action.runner import PolicyRunner
 from exaone_ros.action.spec import NS, ActionChunk, ActionSpec, Observation
 
 START = (0.1, -0.5, 0.01)
@@ -96,9 +97,19 @@ class Robot:
             )
 
     def step(self, periods: float = 1.0) -> Command | None:
-        """Let time pass and tick once."""
-        self.clock.now_ns += round(periods * self.spec.dt_ns)
-        self.feed()
+        """Let time pass and tick once; the head's thread sees all of it or nothing: its own timing decides nothing."""
+        with self.runner._changed:
+            self.pass_time(periods)
+            return self.tick()
+
+    def pass_time(self, periods: float) -> None:
+        """Let time pass and tell the runner of it, as when the control loop is held up: no tick."""
+        with self.runner._changed:
+            self.clock.now_ns += round(periods * self.spec.dt_ns)
+            self.feed()
+
+    def tick(self) -> Command | None:
+        """Tick once, now."""
         command = self.runner.tick()
         if command is not None:
             self.published.append(command)

@@ -12,9 +12,10 @@ from action.fakes import START, CallableHead, Robot
 from numpy.typing import NDArray
 
 from exaone_ros.action.gate import Gate, Stop
+from exaone_ros.action.goal import RunnerLimits
 from exaone_ros.action.heads.scripted import HoldHead, ReplayHead, SineHead
 from exaone_ros.action.queue import ChunkQueue
-from exaone_ros.action.runner import PolicyRunner, RunnerLimits
+from exaone_ros.action.runner import PolicyRunner
 from exaone_ros.action.spec import ActionChunk, ActionSpec, Observation
 from exaone_ros.errors import ActionError
 
@@ -284,6 +285,30 @@ def test_a_loop_that_is_held_up_neither_leaps_nor_loses_its_way(made: list[Robot
     while robot.runner.active:
         robot.wait_for_head()
         command = robot.step(float(random.choice([1.0, 1.0, 6.0, 10.0])))
+        if command is not None:
+            assert (np.abs(command.position - last) <= SPEC.max_velocity / 30 + 1e-9).all()
+            last = command.position
+    assert ended(robot) is Stop.DONE
+    assert last == pytest.approx(recorded[-1], abs=2e-3)
+
+
+@pytest.mark.parametrize("periods", [1.4, 2.0, 6.0, 10.0])
+def test_a_chunk_that_arrives_while_the_loop_is_held_up_does_not_run_ahead(made: list[Robot], periods: float) -> None:
+    # The head's thread goes on where the control loop does not: it begins with, and delivers, at times without a tick.
+    recorded = np.stack([np.linspace(0.1, 1.3, 60), np.full(60, -0.5), np.full(60, 0.01)], axis=1)
+    robot = ready(made, ReplayHead(SPEC, recorded, SPEC.fps))
+    robot.await_chunk()
+    last = robot.position
+    for step in range(400):
+        if not robot.runner.active:
+            break
+        robot.wait_for_head()
+        if step % 5 == 4:
+            robot.pass_time(periods / 2)
+            robot.wait_for_head()
+            command = robot.step(periods / 2)
+        else:
+            command = robot.step()
         if command is not None:
             assert (np.abs(command.position - last) <= SPEC.max_velocity / 30 + 1e-9).all()
             last = command.position

@@ -120,7 +120,7 @@ def test_estop_holds_at_once_and_latches(tmp_path: Path) -> None:
 
 
 def test_a_lost_heartbeat_or_state_ends_the_goal(tmp_path: Path) -> None:
-    with acting(tmp_path, "lost", head="hold", state_timeout_s=1.0) as (peer, _):
+    with acting(tmp_path, "lost", head="hold") as (peer, _):
         ready(peer)
         handle = peer.send_goal("stay")
         peer.wait(lambda: len(peer.commands) > 10, "commands")
