@@ -24,6 +24,11 @@ SMALL_MODULES = (*ROS_MODULES, "onnxruntime", "llguidance", "mujoco", "rosbags")
 ALL_MODULES = (*SMALL_MODULES, "torch", "transformers", "pyarrow", "av")
 REFERENCE_MODULES = ("torch", "transformers")
 
+MOST_SECOND_TRIES = 3
+"""Tests of a lane that may be tried again: real processes over real DDS on a machine that others use too. More than
+that is no accident. What passed at the second try only is said in the lane's row."""
+LAST_FAILED = ("--last-failed", "--last-failed-no-failures", "none")
+
 NEWEST_PYTHON_WITH_NUMPY_1 = (3, 12)
 
 
@@ -78,12 +83,23 @@ def pytest(
         without: modules whose tests are left to other lanes.
         variables: on top of the runtime's.
     """
-    results = WORK / f"{name}.xml"
+    chosen = {"EXAONE_TEST_REQUIRE": ",".join(require), "EXAONE_TEST_WITHOUT": ",".join(without)}
+    env = {**runtime.variables, **chosen, **(variables or {})}
+    cache = ("-o", f"cache_dir={WORK / name}")
+    first = _run_pytest(WORK / f"{name}.xml", runtime, env, *cache, *arguments)
+    if not 0 < first.failed <= MOST_SECOND_TRIES:
+        return first
+    print(f"-- {first.failed} failed: a second try, on a machine that may be quieter now", flush=True)
+    second = _run_pytest(WORK / f"{name}.second.xml", runtime, env, *cache, *LAST_FAILED, *arguments)
+    if second.failed or second.passed != first.failed:
+        return first
+    return Outcome(first.passed + second.passed, 0, first.skipped, f"{second.passed} passed at the second try only")
+
+
+def _run_pytest(results: Path, runtime: Runtime, env: Mapping[str, str], *arguments: str) -> Outcome:
     results.parent.mkdir(parents=True, exist_ok=True)
     results.unlink(missing_ok=True)
     command = [str(runtime.python), "-m", "pytest", "-q", f"--junit-xml={results}", *arguments]
-    chosen = {"EXAONE_TEST_REQUIRE": ",".join(require), "EXAONE_TEST_WITHOUT": ",".join(without)}
-    env = {**runtime.variables, **chosen, **(variables or {})}
     status = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
     return _judged([results] if results.exists() else [], status, "pytest")
 

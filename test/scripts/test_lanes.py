@@ -47,6 +47,32 @@ def test_a_lane_without_a_module_that_it_needs_fails(tmp_path: Path, monkeypatch
     assert (outcome.passed, outcome.failed) == (0, 1)
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    """This Python, with a lane's files in a folder of the test."""
+    monkeypatch.setattr(lanes, "WORK", tmp_path)
+    return Runtime("jazzy", Path(sys.executable), {"PATH": "/usr/bin:/bin"}, None)
+
+
+def test_what_passes_at_the_second_try_only_is_told(tmp_path: Path, here: Runtime) -> None:
+    tests = tmp_path / "test_twice.py"
+    tests.write_text(
+        "from pathlib import Path\n\nMARK = Path(__file__).with_name('mark')\n\n\n"
+        "def test_second():\n    there = MARK.exists()\n    MARK.touch()\n    assert there\n\n\n"
+        "def test_first():\n    assert not MARK.with_name('other').exists()\n"
+    )
+    outcome = lanes.pytest("lane", here, str(tests), require=())
+    assert (outcome.passed, outcome.failed) == (2, 0)
+    assert outcome.note == "1 passed at the second try only"
+
+
+@pytest.mark.parametrize("number", [1, lanes.MOST_SECOND_TRIES + 1])
+def test_what_fails_twice_or_often_has_failed(tmp_path: Path, here: Runtime, number: int) -> None:
+    tests = tmp_path / "test_bad.py"
+    tests.write_text("\n\n".join(f"def test_{i}():\n    assert False" for i in range(number)))
+    assert lanes.pytest("lane", here, str(tests), require=()).failed == number
+
+
 def test_a_wrong_lane_name_is_refused_with_the_right_ones() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "test.py"), "jazy"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
