@@ -50,19 +50,20 @@ never shown in training: {heldout}.
 Through the package's ONNX Runtime engine, greedy, under the grammar, first wording of each question, on frames of
 seeds that training never used; value ± half of the 95% confidence interval (Wilson for shares, resampled frames for
 F1). "mujoco" is the simulated head camera at 640x480 with shadows; the columns after "flat" are MuJoCo under other
-conditions. {frames} frames in the first columns, a third of that in the others.
+conditions; "thinking" asks the main column's counts and decisions with reasoning between the think tags first (it was
+trained on a small share of the questions). {frames} frames in the first three columns, a third of that in the others.
 
 {table}
 
-`ground_one`: one named object (each of its instances where there are several). `list_f1`: every object, label right,
-IoU at least 0.5. `ground_class`, `hindrance`: every box of the answer right. `count_*`, `decide_*`: exact. `absent`:
-an object that is not there is answered with nothing. Slivers (objects that show less than 35% of themselves, or next
-to nothing) are not asked about.
+`ground_one`: the only object of a name; `ground_each`: a name that several objects share, each of them. `list_f1`:
+every object, label right, IoU at least 0.5. `ground_class`, `hindrance`: every box of the answer right. `count_*`,
+`decide_*`: exact. `absent`: an object that is not there is answered with nothing. Slivers (objects that show less than
+35% of themselves, or next to nothing) are not asked about.
 
 ## What was not measured
 
 Real camera images; renderers other than the two (Gazebo among them); words outside of the wordings; free questions
-(Ask); reasoning between the think tags, which was trained at a low share only.
+(Ask).
 """
 
 

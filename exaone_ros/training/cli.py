@@ -131,10 +131,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     tables: dict[str, dict[str, dict[str, float]]] = {}
     report = {"model": options.model.name, "backend": options.backend, "frames": options.frames, "tables": tables}
     with Engine.open(options.model, options.backend, slots=24, threads=options.threads) as engine:
-        for name, (frames, language, kinds) in chosen.items():
+        for name, column in chosen.items():
             if options.only is None or name in options.only:
-                shown = _shown(frames, name, tqdm)
-                tables[name] = Examiner(engine).examine(shown, language, kinds)
+                shown = _shown(column.frames, name, tqdm)
+                tables[name] = Examiner(engine).examine(shown, column.language, column.kinds, column.thinking)
                 if options.json is not None:  # after each column: a run that is cut short keeps what it has
                     options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(markdown(tables))

@@ -96,14 +96,19 @@ class Examiner:
         self._engine, self._seed = engine, seed
 
     def examine(
-        self, frames: Iterable[LabelledFrame], language: str = "en", kinds: dict[str, int] | None = None
+        self,
+        frames: Iterable[LabelledFrame],
+        language: str = "en",
+        kinds: dict[str, int] | None = None,
+        thinking: bool = False,
     ) -> dict[str, dict[str, float]]:
-        """Ask on all frames and return figure -> {value, interval, n}."""
+        """Ask on all frames and return figure -> {value, interval, n}; `thinking` asks for reasoning first."""
         scores: dict[str, Scores] = {}
         lists = FrameF1()
         for number, frame in enumerate(frames):
             rng = np.random.default_rng([self._seed, number])
-            questions = list(_questions(Truth.of(frame), rng, language, ASKED if kinds is None else kinds))
+            asker = Questioner(Truth.of(frame), rng, language, first_wording=True, thinking=thinking)
+            questions = list(_questions(asker, ASKED if kinds is None else kinds))
             if not questions:
                 continue
             answers = self._engine.answer(frame.image, [question.task for question in questions]).answers
@@ -140,6 +145,8 @@ class Examiner:
             else:
                 overlaps = {j: overlap for _, j, overlap in match(found, truth)}
                 name = "ground_relation" if question.kind == "relation" else "ground_one"
+                if len(truth) > 1:  # the same name several times: each of them is to be found
+                    name = "ground_each"
                 for j in range(len(truth)):
                     note(f"{name}_iou", overlaps.get(j, 0.0))
                     note(f"{name}_over_50", overlaps.get(j, 0.0) >= 0.5)
@@ -157,13 +164,12 @@ def _true_boxes(frame: LabelledFrame, question: Question) -> list[tuple[str, tup
     return [(entry["label"], _pixels(frame, entry["bbox_2d"])) for entry in answer]
 
 
-def _questions(truth: Truth, rng: np.random.Generator, language: str, kinds: dict[str, int]) -> Iterator[Question]:
-    asker = Questioner(truth, rng, language, first_wording=True)
+def _questions(asker: Questioner, kinds: dict[str, int]) -> Iterator[Question]:
     for kind, number in kinds.items():
         for _ in range(number):
             for _ in range(TRIES):
                 if kind == "count":
-                    question = asker.count_of(language, None, None)
+                    question = asker.ask("count_all")
                 else:
                     question = asker.ask("count" if kind == "count_kind" else kind)
                 if question is not None and question.kind == kind:
@@ -194,22 +200,46 @@ def flat_frames(split: str, number: int, width: int = 336, height: int = 252) ->
 
 
 BRIEF = {"name": 2, "list": 1, "count": 1, "count_kind": 1}
+REASONED = {"count": 1, "count_kind": 2, "way": 1, "pick": 1, "side": 1, "pick_relation": 1}
+"""What is asked with reasoning, where training has reasoned."""
 
 
-def examinations(frames: int) -> dict[str, tuple[Callable[[], Iterator[LabelledFrame]], str, dict[str, int] | None]]:
-    """The columns of the table: name -> (frames, language, kinds of questions); `frames` in the main column."""
+@dataclass(frozen=True)
+class Examination:
+    """A column of the table.
+
+    Attributes:
+        frames: renders them anew at each call.
+        language: of the questions.
+        kinds: how many of each kind on a frame; None = `ASKED`.
+        thinking: reasoning before the answer is asked for.
+    """
+
+    frames: Callable[[], Iterator[LabelledFrame]]
+    language: str = "en"
+    kinds: dict[str, int] | None = None
+    thinking: bool = False
+
+
+def examinations(frames: int) -> dict[str, Examination]:
+    """The columns of the table; `frames` in the main columns, a third of it in the others."""
     some = max(1, frames // 3)
+
+    def brief(split: str = "test", width: int = 640, height: int = 480, **options: Any) -> Examination:
+        return Examination(lambda: mujoco_frames(split, some, width, height, **options), kinds=BRIEF)
+
     return {
-        "mujoco": (lambda: mujoco_frames("test", frames), "en", None),
-        "korean": (lambda: mujoco_frames("test", frames), "ko", None),
-        "flat": (lambda: flat_frames("test", frames), "en", None),
-        "320x240": (lambda: mujoco_frames("test", some, 320, 240), "en", BRIEF),
-        "640x360": (lambda: mujoco_frames("test", some, 640, 360), "en", BRIEF),
-        "1280x720": (lambda: mujoco_frames("test", some, 1280, 720), "en", BRIEF),
-        "no shadows": (lambda: mujoco_frames("test", some, shadows=False), "en", BRIEF),
-        "ambient only": (lambda: mujoco_frames("test", some, shadows=False, ambient_share=1.0), "en", BRIEF),
-        "fov 60-75": (lambda: mujoco_frames("test", some, fovy_deg=(60.0, 75.0)), "en", BRIEF),
-        "held-out pairs": (lambda: mujoco_frames("heldout", some), "en", BRIEF),
+        "mujoco": Examination(lambda: mujoco_frames("test", frames)),
+        "korean": Examination(lambda: mujoco_frames("test", frames), "ko"),
+        "flat": Examination(lambda: flat_frames("test", frames)),
+        "thinking": Examination(lambda: mujoco_frames("test", some), kinds=REASONED, thinking=True),
+        "320x240": brief(width=320, height=240),
+        "640x360": brief(width=640, height=360),
+        "1280x720": brief(width=1280, height=720),
+        "no shadows": brief(shadows=False),
+        "ambient only": brief(shadows=False, ambient_share=1.0),
+        "fov 60-75": brief(fovy_deg=(60.0, 75.0)),
+        "held-out pairs": brief("heldout"),
     }
 
 

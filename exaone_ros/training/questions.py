@@ -48,16 +48,24 @@ class Questioner:
         rng: source of everything random.
         language: "en" or "ko"; None = drawn for each question.
         first_wording: always ask in the first wording (what the tasks ask by default).
+        thinking: whether counts and decisions are reasoned about; None = drawn for each question.
     """
 
     def __init__(
-        self, truth: Truth, rng: np.random.Generator, language: str | None = None, first_wording: bool = False
+        self,
+        truth: Truth,
+        rng: np.random.Generator,
+        language: str | None = None,
+        first_wording: bool = False,
+        thinking: bool | None = None,
     ) -> None:
         self.truth, self.rng, self._language, self._first = truth, rng, language, first_wording
+        self._thinking = thinking
         self._makers: dict[str, Callable[[str], Question | None]] = {
             "list": self.everything, "name": self.name, "class": self.of_class, "colour": self.of_colour,
             "several": self.several, "relation": self.relation, "absent": self.absent, "hindrance": self.hindrance,
-            "count": self.count, "way": self.way, "presence": self.presence, "pick": self.pick, "side": self.side,
+            "count": self.count, "count_all": self.count_all, "way": self.way, "presence": self.presence,
+            "pick": self.pick, "side": self.side,
             "pick_relation": self.pick_relation, "see": self.see,
         }  # fmt: skip
 
@@ -87,7 +95,7 @@ class Questioner:
         return 0 if self._first or self.rng.random() < FIRST_WORDING_SHARE else int(self.rng.integers(0, 60))
 
     def _thinks(self) -> bool:
-        return not self._first and bool(self.rng.random() < THINKING_SHARE)
+        return bool(self.rng.random() < THINKING_SHARE) if self._thinking is None else self._thinking
 
     def _pair(self, present: float = 0.5) -> tuple[str, str]:
         """A (shape, colour), often of an object that is there or like one; never a held-out one that is not there."""
@@ -222,6 +230,9 @@ class Questioner:
         if draw < 0.6:
             return self.count_of(language, shape, None)
         return self.count_of(language, None, colour) if draw < 0.8 else self.count_of(language, shape, colour)
+
+    def count_all(self, language: str) -> Question | None:
+        return self.count_of(language, None, None)
 
     def count_of(self, language: str, shape: str | None, colour: str | None) -> Question | None:
         """How many of a kind; of all objects where both are None."""
