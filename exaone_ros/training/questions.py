@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from exaone_ros.sim import vocabulary
-from exaone_ros.sim.frame import SeenObject
-from exaone_ros.tasks import Ask, Count, Decide, Ground, Task
+from exaone_ros.tasks import Ask, Count
 from exaone_ros.training import phrases
-from exaone_ros.training.splits import HELD_OUT_PAIRS
-from exaone_ros.training.truth import RELATIONS, Truth, name_of, relation_label, scaled_box
+from exaone_ros.training.decisions import DecisionAsker
+from exaone_ros.training.question_parts import Question
+from exaone_ros.training.truth import Truth, name_of, relation_label, scaled_box
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Question:
-    """Attributes: kind, for tables; the task; the text of the perfect answer; the reasoning before it, if it thinks."""
-
-    kind: str
-    task: Task
-    answer: str
-    reasoning: str = ""
-
+__all__ = ["KINDS", "Question", "Questioner"]
 
 KINDS = {
     "list": 1.0, "name": 4.0, "class": 1.2, "colour": 0.8, "several": 0.8, "relation": 2.2, "absent": 1.6,
@@ -36,11 +23,9 @@ KINDS = {
 """How often each kind is asked in training, relative to the others."""
 
 KOREAN_SHARE = 0.3
-FIRST_WORDING_SHARE = 0.4
-THINKING_SHARE = 0.04
 
 
-class Questioner:
+class Questioner(DecisionAsker):
     """Draws questions about one frame.
 
     Args:
@@ -59,8 +44,7 @@ class Questioner:
         first_wording: bool = False,
         thinking: bool | None = None,
     ) -> None:
-        self.truth, self.rng, self._language, self._first = truth, rng, language, first_wording
-        self._thinking = thinking
+        super().__init__(truth, rng, language, first_wording, thinking)
         self._makers: dict[str, Callable[[str], Question | None]] = {
             "list": self.everything, "name": self.name, "class": self.of_class, "colour": self.of_colour,
             "several": self.several, "relation": self.relation, "absent": self.absent, "hindrance": self.hindrance,
@@ -85,58 +69,6 @@ class Questioner:
             question = self.ask(names[int(self.rng.choice(len(names), p=shares))])
             if question is not None:
                 yield question
-
-    # -- helpers ---------------------------------------------------------------------------------------------------
-
-    def _choose(self, options: tuple[T, ...] | list[T]) -> T:
-        return options[int(self.rng.integers(len(options)))]
-
-    def _wording(self) -> int:
-        return 0 if self._first or self.rng.random() < FIRST_WORDING_SHARE else int(self.rng.integers(0, 60))
-
-    def _thinks(self) -> bool:
-        return bool(self.rng.random() < THINKING_SHARE) if self._thinking is None else self._thinking
-
-    def _pair(self, present: float = 0.5) -> tuple[str, str]:
-        """A (shape, colour), often of an object that is there or like one; never a held-out one that is not there."""
-        if self.truth.clear and self.rng.random() < present:
-            thing = self._choose(self.truth.clear)
-            return thing.shape, thing.colour
-        while True:
-            shape, colour = self._choose(vocabulary.SHAPES), self._choose(vocabulary.COLOURS)
-            if self.truth.clear and self.rng.random() < 0.6:  # near misses teach most
-                thing = self._choose(self.truth.clear)
-                shape, colour = (thing.shape, colour) if self.rng.random() < 0.5 else (shape, thing.colour)
-            # asked about without ever being there, a held-out pair would be learned as one that is always absent
-            if (colour, shape) not in HELD_OUT_PAIRS:
-                return shape, colour
-
-    def _boxes(self, things: tuple[SeenObject, ...], label: str) -> list[tuple[tuple[int, int, int, int], str]]:
-        return [(self.truth.box(thing), label) for thing in things]
-
-    def _ground(
-        self, kind: str, language: str, labels: tuple[str, ...], boxes: list[tuple[tuple[int, int, int, int], str]]
-    ) -> Question:
-        return Question(kind, Ground(classes=labels, language=language, wording=self._wording()), Ground.answer(boxes))
-
-    def _decide(
-        self, kind: str, language: str, instruction: str, options: list[str], choice: str, reason: str
-    ) -> Question:
-        order = self.rng.permutation(len(options))
-        shuffled = tuple(options[int(i)] for i in order)
-        thinks = self._thinks()
-        task = Decide(
-            instruction=instruction, options=shuffled, language=language, wording=self._wording(), thinking=thinks
-        )
-        words = phrases.THOUGHTS[language]
-        reasoning = f"{self._seen(language)} {words['choice'].format(choice=choice)}" if thinks else ""
-        return Question(kind, task, Decide.answer(choice, reason), reasoning)
-
-    def _seen(self, language: str) -> str:
-        words = phrases.THOUGHTS[language]
-        if not self.truth.clear:
-            return words["empty"]
-        return words["objects"].format(labels=", ".join(name_of(thing, language) for thing in self.truth.clear))
 
     # -- grounding -------------------------------------------------------------------------------------------------
 
@@ -187,15 +119,6 @@ class Questioner:
             return None
         label = relation_label(relation, shape, colour, language)
         return self._ground("relation", language, (label,), self._boxes((found,), label))
-
-    def _relation(self) -> tuple[str, str | None, str | None, tuple[SeenObject, ...] | None]:
-        relation, (shape, colour) = self._choose(RELATIONS), self._pair(0.9)
-        draw = self.rng.random()
-        kind = (None, None) if draw < 0.45 else (shape, None) if draw < 0.85 else (None, colour)
-        things = self.truth.matching(*kind)
-        if things is not None and len(things) < 2 and self.rng.random() < 0.8:  # too easy
-            things = None
-        return relation, *kind, things
 
     def absent(self, language: str) -> Question | None:
         """A named object that is not there."""
@@ -249,103 +172,6 @@ class Questioner:
         reasoning = f"{self._seen(language)} {words['count'].format(count=len(things))}" if thinks else ""
         return Question(kind, task, Count.answer(len(things)), reasoning)
 
-    # -- deciding --------------------------------------------------------------------------------------------------
-
-    def way(self, language: str) -> Question | None:
-        """Is the way clear, blocked, or is a person there?"""
-        if not self.truth.way_is_certain:
-            return None
-        state = "person" if self.truth.person else "blocked" if self.truth.obstacle else "clear"
-        tables = phrases.WAY_OPTIONS[language]
-        options = tables[0] if self._first else self._choose(tables)
-        instructions = phrases.WAY_INSTRUCTIONS[language]
-        instruction = instructions[0] if self._first else self._choose(instructions)
-        choice = getattr(options, state)
-        return self._decide(
-            "way", language, instruction, list(options.distinct), choice, phrases.WAY_REASONS[language][state]
-        )
-
-    def presence(self, language: str) -> Question | None:
-        """Is there a ...? Yes or no."""
-        yes, no = phrases.YES_NO[language]
-        if self.rng.random() < 0.4:
-            if not self.truth.way_is_certain:
-                return None
-            which = self._choose((vocabulary.PERSON, vocabulary.OBSTACLE))
-            there = (self.truth.person if which == vocabulary.PERSON else self.truth.obstacle) is not None
-            label = vocabulary.KOREAN[which] if language == "ko" else which
-        else:
-            shape, colour = self._pair(0.4)
-            things = self.truth.matching(shape, colour)
-            if things is None:
-                return None
-            there, label = bool(things), vocabulary.name(shape, colour, language)
-        reasons = phrases.OBJECT_REASONS[language]
-        reason = filled(reasons["seen" if there else "absent"], label)
-        if label in (vocabulary.PERSON, vocabulary.OBSTACLE):
-            reason = reason.replace("on the table", "in view")
-        instruction = filled(self._choose(phrases.PRESENCE_INSTRUCTIONS[language]), label)
-        return self._decide("presence", language, instruction, [yes, no], yes if there else no, reason)
-
-    def _options(self, language: str, choice: str | None, forbidden: tuple[str, ...] = ()) -> tuple[list[str], str]:
-        """Options around the right one: names of things that are there or not, and the word for nothing."""
-        nothing = self._choose(phrases.NOTHING[language])
-        options = {nothing: None} if choice is None else {choice: None, nothing: None}
-        for _ in range(int(self.rng.integers(1, 6))):
-            shape, colour = self._pair(0.6)
-            name = vocabulary.name(shape, colour, language)
-            if name not in forbidden:
-                options[name] = None
-        return list(options), nothing
-
-    def pick(self, language: str) -> Question | None:
-        """Pick a named object, or nothing where it is not there."""
-        shape, colour = self._pair(0.6)
-        things = self.truth.matching(shape, colour)
-        if things is None:
-            return None
-        name = vocabulary.name(shape, colour, language)
-        options, nothing = self._options(language, name)
-        reason = filled(phrases.OBJECT_REASONS[language]["seen" if things else "absent"], name)
-        instruction = self._choose(phrases.PICK_INSTRUCTIONS[language]).format(label=name)
-        return self._decide("pick", language, instruction, options, name if things else nothing, reason)
-
-    def pick_relation(self, language: str) -> Question | None:
-        relation, shape, colour, things = self._relation()
-        if things is None or (found := self.truth.related(relation, things)) is None:
-            return None
-        label = relation_label(relation, shape, colour, language)
-        options, _ = self._options(language, name_of(found, language))
-        reason = phrases.OBJECT_REASONS[language][relation]
-        instruction = self._choose(phrases.PICK_INSTRUCTIONS[language]).format(label=label)
-        return self._decide("pick_relation", language, instruction, options, name_of(found, language), reason)
-
-    def side(self, language: str) -> Question | None:
-        """Pick what is left (or right) of something: of the options at most one is."""
-        if self.truth.doubtful or len(self.truth.clear) < 2:
-            return None
-        anchor = self._choose(self.truth.clear)
-        one_of_its_kind = self.truth.matching(anchor.shape, None)
-        by_class = one_of_its_kind is not None and len(one_of_its_kind) == 1 and self.rng.random() < 0.5
-        if not by_class and len(self.truth.matching(anchor.shape, anchor.colour) or ()) != 1:
-            return None
-        side = self._choose(("left", "right"))
-        there = self.truth.beside(anchor, side)
-        if there is None:
-            return None
-        label = vocabulary.name(anchor.shape, None if by_class else anchor.colour, language)
-        names = tuple(dict.fromkeys(name_of(thing, language) for thing in there))
-        choice = self._choose(names) if names and self.rng.random() < 0.8 else None
-        options, nothing = self._options(language, choice, forbidden=(*names, name_of(anchor, language)))
-        reasons, key = phrases.OBJECT_REASONS[language], side if choice else f"no_{side}"
-        instruction = self._choose(phrases.SIDE_INSTRUCTIONS[side][language]).format(label=label)
-        if choice is None and names:
-            reason = reasons["no_" + side].format(label=label)
-            return self._decide("side", language, instruction, options, nothing, reason) if len(options) > 1 else None
-        if len(options) < 2:
-            return None
-        return self._decide("side", language, instruction, options, choice or nothing, reasons[key].format(label=label))
-
     # -- free questions --------------------------------------------------------------------------------------------
 
     def see(self, language: str) -> Question | None:
@@ -357,8 +183,3 @@ class Questioner:
         listed = ", ".join(names[:-1]) + words["and"] + names[-1] if len(names) > 1 else "".join(names)
         answer = words["some"].format(labels=listed) if names else words["none"]
         return Question("see", Ask(question=self._choose(phrases.SEE_QUESTIONS[language]), language=language), answer)
-
-
-def filled(text: str, label: str) -> str:
-    """Fill `{label}` in, with "an" instead of "a" before a vowel."""
-    return text.format(label=label).replace(" a orange", " an orange").replace(" a obstacle", " an obstacle")

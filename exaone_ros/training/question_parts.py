@@ -1,0 +1,118 @@
+"""What all questions about a frame are made with: drawing, wording, reasoning, pairs of shape and colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from exaone_ros.sim import vocabulary
+from exaone_ros.sim.frame import SeenObject
+from exaone_ros.tasks import Decide, Ground, Task
+from exaone_ros.training import phrases
+from exaone_ros.training.splits import HELD_OUT_PAIRS
+from exaone_ros.training.truth import RELATIONS, Truth, name_of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Attributes: kind, for tables; the task; the text of the perfect answer; the reasoning before it, if it thinks."""
+
+    kind: str
+    task: Task
+    answer: str
+    reasoning: str = ""
+
+
+FIRST_WORDING_SHARE = 0.4
+THINKING_SHARE = 0.04
+
+
+class Asker:
+    """Knows a frame's truth and draws what a question needs.
+
+    Args:
+        truth: of the frame.
+        rng: source of everything random.
+        language: "en" or "ko"; None = drawn for each question.
+        first_wording: always ask in the first wording (what the tasks ask by default).
+        thinking: whether counts and decisions are reasoned about; None = drawn for each question.
+    """
+
+    def __init__(
+        self,
+        truth: Truth,
+        rng: np.random.Generator,
+        language: str | None = None,
+        first_wording: bool = False,
+        thinking: bool | None = None,
+    ) -> None:
+        self.truth, self.rng, self._language, self._first = truth, rng, language, first_wording
+        self._thinking = thinking
+
+    def _choose(self, options: tuple[T, ...] | list[T]) -> T:
+        return options[int(self.rng.integers(len(options)))]
+
+    def _wording(self) -> int:
+        return 0 if self._first or self.rng.random() < FIRST_WORDING_SHARE else int(self.rng.integers(0, 60))
+
+    def _thinks(self) -> bool:
+        return bool(self.rng.random() < THINKING_SHARE) if self._thinking is None else self._thinking
+
+    def _pair(self, present: float = 0.5) -> tuple[str, str]:
+        """A (shape, colour), often of an object that is there or like one; never a held-out one that is not there."""
+        if self.truth.clear and self.rng.random() < present:
+            thing = self._choose(self.truth.clear)
+            return thing.shape, thing.colour
+        while True:
+            shape, colour = self._choose(vocabulary.SHAPES), self._choose(vocabulary.COLOURS)
+            if self.truth.clear and self.rng.random() < 0.6:  # near misses teach most
+                thing = self._choose(self.truth.clear)
+                shape, colour = (thing.shape, colour) if self.rng.random() < 0.5 else (shape, thing.colour)
+            # asked about without ever being there, a held-out pair would be learned as one that is always absent
+            if (colour, shape) not in HELD_OUT_PAIRS:
+                return shape, colour
+
+    def _boxes(self, things: tuple[SeenObject, ...], label: str) -> list[tuple[tuple[int, int, int, int], str]]:
+        return [(self.truth.box(thing), label) for thing in things]
+
+    def _ground(
+        self, kind: str, language: str, labels: tuple[str, ...], boxes: list[tuple[tuple[int, int, int, int], str]]
+    ) -> Question:
+        return Question(kind, Ground(classes=labels, language=language, wording=self._wording()), Ground.answer(boxes))
+
+    def _decide(
+        self, kind: str, language: str, instruction: str, options: list[str], choice: str, reason: str
+    ) -> Question:
+        order = self.rng.permutation(len(options))
+        shuffled = tuple(options[int(i)] for i in order)
+        thinks = self._thinks()
+        task = Decide(
+            instruction=instruction, options=shuffled, language=language, wording=self._wording(), thinking=thinks
+        )
+        words = phrases.THOUGHTS[language]
+        reasoning = f"{self._seen(language)} {words['choice'].format(choice=choice)}" if thinks else ""
+        return Question(kind, task, Decide.answer(choice, reason), reasoning)
+
+    def _seen(self, language: str) -> str:
+        words = phrases.THOUGHTS[language]
+        if not self.truth.clear:
+            return words["empty"]
+        return words["objects"].format(labels=", ".join(name_of(thing, language) for thing in self.truth.clear))
+
+    def _relation(self) -> tuple[str, str | None, str | None, tuple[SeenObject, ...] | None]:
+        relation, (shape, colour) = self._choose(RELATIONS), self._pair(0.9)
+        draw = self.rng.random()
+        kind = (None, None) if draw < 0.45 else (shape, None) if draw < 0.85 else (None, colour)
+        things = self.truth.matching(*kind)
+        if things is not None and len(things) < 2 and self.rng.random() < 0.8:  # too easy
+            things = None
+        return relation, *kind, things
+
+
+def filled(text: str, label: str) -> str:
+    """Fill `{label}` in, with "an" instead of "a" before a vowel."""
+    return text.format(label=label).replace(" a orange", " an orange").replace(" a obstacle", " an obstacle")
