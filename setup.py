@@ -51,7 +51,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
-        *shared_files("config", "launch", "models"),
+        *shared_files("config", "launch", "models", "worlds"),
     ],
     # rclpy and the messages come from ROS: see package.xml.
     install_requires=["Jinja2>=3.0", "numpy>=1.23,<3", "opencv-python>=4.6,<5", "PyYAML>=5.4", "setuptools"],

@@ -139,7 +139,11 @@ def test_every_node_has_an_executable(metadata: dict[str, Any]) -> None:
 def test_shipped_files_are_all_listed(metadata: dict[str, Any]) -> None:
     listed = {file for _, files in metadata["data_files"] for file in files}
     tracked = subprocess.run(
-        ["git", "ls-files", "config", "launch", "models"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "ls-files", "config", "launch", "models", "worlds"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     expected = tracked.stdout.split("\n")[:-1] or ["config/fastdds.xml"]
     assert set(expected) <= listed

@@ -34,6 +34,7 @@ from exaone_ros.sim.humanoid import CAMERA_FRAME_ID
 from exaone_ros.sim.live import CameraMoment, LiveSettings, LiveSimulation
 from exaone_ros.sim.sampling import SceneOptions
 from exaone_ros.sim.world import HeadMotion, JointStates
+from exaone_ros.sim.world_file import load_world
 
 STOP_WITHIN_S = 1.0
 
@@ -43,6 +44,9 @@ PARAMETERS = (
     Parameter("rate_hz", 10.0, "Images per second, as far as the machine keeps up.", "Hz", 0.1, 120.0),
     Parameter("fovy_deg", 48.0, "Vertical field of view of the camera.", "deg", 20.0, 120.0),
     Parameter("joint_rate_hz", 50.0, "Joint states per second.", "Hz", 1.0, 100.0),
+    Parameter(
+        "world", "", "World to show: a name (tabletop, blocked, empty) or a YAML file; empty = scenes drawn by seed."
+    ),
     Parameter("seed", 0, "Of the sequence of scenes: the same seed lays the same tables.", "", 0, 2**31 - 1),
     Parameter("scene_period_s", 0.0, "The table is laid anew each time this has passed; 0 = never.", "s", 0.0, 86400.0),
     Parameter("min_objects", 0, "Fewest objects on the table.", "", 0, 10),
@@ -88,6 +92,7 @@ def settings_from(values: dict[str, Any]) -> LiveSettings:
         head_motion=HeadMotion(
             values["head_pan_amplitude_rad"], values["head_tilt_amplitude_rad"], values["head_period_s"]
         ),
+        world=load_world(values["world"]) if values["world"] else None,
     )
 
 

@@ -42,6 +42,7 @@ class LiveSettings:
         shadows, samples: as in TabletopRenderer.
         options: what a scene is drawn from.
         head_motion: how the head moves by itself.
+        world: what stands on the table, in place of a scene drawn from `seed` and `options`; it is never laid anew.
     """
 
     width: int = 640
@@ -54,6 +55,7 @@ class LiveSettings:
     samples: int = 0
     options: SceneOptions = field(default_factory=lambda: SceneOptions(fovy_deg=(48.0, 48.0), camera_jitter=0.0))
     head_motion: HeadMotion = field(default_factory=HeadMotion)
+    world: Scene | None = None
 
     def __post_init__(self) -> None:
         ranges = {"rate_hz": (0.1, 120.0), "joint_rate_hz": (1.0, 100.0), "scene_period_s": (0.0, 86400.0)}
@@ -63,9 +65,16 @@ class LiveSettings:
                 raise SimulationError(f"{name} is {value!r}; expected {low:g} to {high:g}")
         if self.seed < 0:
             raise SimulationError(f"seed is {self.seed}; expected 0 or more")
+        if self.world is not None and self.scene_period_s:
+            raise SimulationError(
+                f"scene_period_s is {self.scene_period_s:g} and there is a world: a table that is laid by a file is "
+                "not laid anew; leave one of them out"
+            )
 
     def scene(self, index: int) -> Scene:
-        """The scene of this number in the sequence of `seed`."""
+        """The scene of this number in the sequence of `seed`; with a `world`, always that."""
+        if self.world is not None:
+            return self.world
         return sample_scene(np.random.default_rng([self.seed, index]), self.options, self.width / self.height)
 
 

@@ -6,6 +6,7 @@ World frame: metres, origin between the robot's feet, x ahead, y to its left, z 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exaone_ros.errors import SimulationError
@@ -80,6 +81,16 @@ class TableObject:
     def footprint_m(self) -> float:
         """Radius of a circle about the centre that holds the whole object."""
         return self.radius_m * {"cube": 1.4143, "mug": 1.85}.get(self.shape, 1.0)
+
+
+def names_of(objects: Sequence[TableObject]) -> tuple[str, ...]:
+    """A name for each object that no other has, in their order: ``red_cube``, ``blue_mug``, ``red_cube_2``."""
+    names: list[str] = []
+    for thing in objects:
+        base = f"{thing.colour}_{thing.shape}"
+        earlier = sum(name == base or name.startswith(f"{base}_") for name in names)
+        names.append(f"{base}_{earlier + 1}" if earlier else base)
+    return tuple(names)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,10 @@ def _install_packages(ros: SourcedRos, path: Path, groups: Sequence[str], stamps
 def _build_workspace(path: Path, workspace: Path, stamps: Stamps, report: Report) -> None:
     """Build both packages; the Python one by links, so that editing its source needs no second build."""
     shipped = [
-        file for folder in ("config", "launch", "models") for file in (ROOT / folder).rglob("*") if file.is_file()
+        file
+        for folder in ("config", "launch", "models", "worlds")
+        for file in (ROOT / folder).rglob("*")
+        if file.is_file()
     ]
     sources = [file for file in (ROOT / "exaone_interfaces").rglob("*") if file.is_file()]
     sources += [ROOT / name for name in ("package.xml", "setup.py", "setup.cfg")]

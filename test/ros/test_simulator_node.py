@@ -163,6 +163,16 @@ def test_a_new_scene_after_each_period(listener: Listener, tmp_path: Path) -> No
         listener.wait(lambda: len(tables()) >= 3, "three different tables", child)
 
 
+def test_a_world_file_is_what_the_camera_sees(listener: Listener, tmp_path: Path) -> None:
+    world = tmp_path / "two.yaml"
+    world.write_text(
+        "objects: [{shape: cube, colour: red, x_m: 0.6, y_m: 0.1}, {shape: mug, colour: blue, x_m: 0.6, y_m: -0.1}]"
+    )
+    with simulator(tmp_path, world=str(world)) as child:
+        _, _, truth = listener.wait_for_moments(2, child)[-1]
+    assert sorted(map(label_of, truth.detections)) == ["blue mug", "red cube"]
+
+
 def test_trajectory_moves_the_robot_and_a_bad_one_is_refused(listener: Listener, tmp_path: Path) -> None:
     point = JointTrajectoryPoint(positions=[0.4], time_from_start=Duration(sec=0, nanosec=200_000_000))
 
@@ -212,6 +222,7 @@ def test_ends_cleanly_and_soon(listener: Listener, tmp_path: Path, number: int) 
     [
         ({"widht": 320}, "did you mean 'width'"),
         ({"rate_hz": 0.0}, "rate_hz"),
+        ({"world": "tabeltop"}, "did you mean 'tabletop'"),
         ({"min_objects": 5, "max_objects": 2}, "objects"),
     ],
 )
