@@ -16,7 +16,7 @@ ALLOWED = {
     "sim": {"tasks"},
     "cli": {"tasks", "model", "engine"},
     "view": {"tasks", "engine", "sim"},
-    "training": {"tasks", "model", "engine", "sim"},
+    "training": {"tasks", "model", "engine", "action", "sim"},
     "ros": {"tasks", "model", "engine", "action", "sim", "view"},
     "bench": {"tasks", "model", "engine", "sim", "training", "view", "ros"},
     "nodes": {"ros", "tasks", "model", "engine", "action", "sim", "view"},

@@ -17,7 +17,8 @@ from exaone_ros.share import share_path
 
 DEFAULT_ROBOT = "config/tabletop_humanoid.yaml"
 _KEYS = {
-    "embodiment", "fps", "horizon", "execute", "model", "joints", "slices", "cameras", "camera", "arms", "rest",
+    "extends", "embodiment", "fps", "horizon", "execute", "model", "joints", "slices", "cameras", "camera", "arms",
+    "rest",
 }  # fmt: skip
 
 
@@ -45,6 +46,8 @@ class Robot:
 def load_robot(path: Path | None = None, bundled_model: Callable[[], str] | None = None) -> Robot:
     """Read a robot file.
 
+    A file may begin with `extends: OTHER` (a file in the same folder): its own entries stand in place of the other's.
+
     Args:
         path: of the file; None = the bundled humanoid's.
         bundled_model: gives the MJCF that stands for an empty `model`; the simulator knows it, this room does not.
@@ -54,13 +57,13 @@ def load_robot(path: Path | None = None, bundled_model: Callable[[], str] | None
         MissingExtra: MuJoCo is not installed.
     """
     path = path or share_path(DEFAULT_ROBOT)
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ActionError(f"robot file {path} cannot be read: {error}") from error
-    if not isinstance(entries, dict) or set(entries) - _KEYS:
-        unknown = sorted(set(entries) - _KEYS) if isinstance(entries, dict) else entries
-        raise ActionError(f"robot file {path} holds {unknown!r}; expected the keys {', '.join(sorted(_KEYS))}")
+    entries = _entries(path)
+    if "extends" in entries:
+        base = path.parent / str(entries["extends"])
+        below = _entries(base)
+        if "extends" in below:
+            raise ActionError(f"robot file {path} extends {base}, which extends another; expected one that does not")
+        entries = below | entries
     try:
         return _robot(entries, path.parent, bundled_model)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -68,6 +71,18 @@ def load_robot(path: Path | None = None, bundled_model: Callable[[], str] | None
         raise ActionError(f"robot file {path}: {missing}") from error
     except ExaoneError as error:
         raise ActionError(f"robot file {path}: {error}") from error
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    """What stands in a robot file, its keys checked."""
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ActionError(f"robot file {path} cannot be read: {error}") from error
+    if not isinstance(entries, dict) or set(entries) - _KEYS:
+        unknown = sorted(set(entries) - _KEYS) if isinstance(entries, dict) else entries
+        raise ActionError(f"robot file {path} holds {unknown!r}; expected the keys {', '.join(sorted(_KEYS))}")
+    return entries
 
 
 def _robot(entries: Mapping[str, Any], folder: Path, bundled_model: Callable[[], str] | None) -> Robot:

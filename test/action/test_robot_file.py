@@ -54,3 +54,18 @@ def test_no_yaml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "robot.yaml").write_text("[")
     with pytest.raises(ActionError, match="cannot be read"):
         load_robot(tmp_path / "robot.yaml")
+
+
+def test_a_file_may_extend_another(tmp_path: Path) -> None:
+    base, camera = (
+        load_robot(share_path(f"config/tabletop_humanoid{end}.yaml"), robot_mjcf) for end in ("", "_camera")
+    )
+    assert camera.camera_topics == {"head": "image_raw"}
+    assert (camera.spec.joints, camera.spec.fps) == (base.spec.joints, 10.0)
+    (tmp_path / "a.yaml").write_text("extends: b.yaml")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml")
+    with pytest.raises(ActionError, match=r"extends .*b\.yaml, which extends another"):
+        load_robot(tmp_path / "a.yaml", robot_mjcf)
+    (tmp_path / "a.yaml").write_text("extends: c.yaml")
+    with pytest.raises(ActionError, match=r"c\.yaml cannot be read"):
+        load_robot(tmp_path / "a.yaml", robot_mjcf)
