@@ -24,6 +24,16 @@ def newest_image(reliability: Reliability = "reliable") -> QoSProfile:
     )
 
 
+def every_image(reliability: Reliability = "reliable") -> QoSProfile:
+    """For subscribing to images of which each may matter: a few wait while one is being worked on."""
+    return QoSProfile(
+        reliability=_RELIABILITY[reliability],
+        durability=DurabilityPolicy.VOLATILE,
+        history=HistoryPolicy.KEEP_LAST,
+        depth=5,
+    )
+
+
 def published_image() -> QoSProfile:
     """For publishing images: reliable, so that subscriptions of either kind match; few kept."""
     return QoSProfile(reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST, depth=2)

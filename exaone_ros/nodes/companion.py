@@ -1,0 +1,101 @@
+"""The companion node: what follows from the answers of the perception node, without asking the model again.
+
+Subscribes (relative names) to the camera and to ``detections``, ``counts`` and ``decision``; publishes the annotated
+image. One companion serves one camera. A process of its own: drawing costs the perception node nothing, and what is not
+wanted is not started. All callbacks run in the executor's thread.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+
+from exaone_interfaces.msg import Decision, ObjectCounts
+from exaone_ros.ros import qos
+from exaone_ros.ros.annotated import AnnotatedImage
+from exaone_ros.ros.companion_settings import PARAMETERS, CompanionSettings
+from exaone_ros.ros.messages import time_to_ns
+from exaone_ros.ros.parameters import ParameterSet
+from exaone_ros.ros.recent import RecentMessages
+from exaone_ros.ros.spin import run_node
+
+LOOK_FOR_SUBSCRIBERS_S = 0.2
+
+
+class Companion(Node):
+    """Draws answers of one camera.
+
+    Args:
+        arguments: of rclpy's Node, for a companion that shares a process: context, namespace, parameter_overrides.
+
+    Raises:
+        ParameterError: a parameter that is unknown or out of range.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__("companion", automatically_declare_parameters_from_overrides=True, **arguments)
+        # Values are read once, here: a change needs another start, so all of them are locked.
+        self._settings = settings = CompanionSettings.from_values(
+            ParameterSet(self, PARAMETERS, locked=lambda: True).values()
+        )
+        self._images: RecentMessages[Image | CompressedImage] = RecentMessages(settings.max_age_ns)
+        self._image_subscription: Subscription | None = None
+        self._annotated = AnnotatedImage(self, self._images, settings.jpeg_quality)
+        self.create_subscription(Detection2DArray, "detections", self._annotated.on_detections, qos.answers())
+        self.create_subscription(ObjectCounts, "counts", self._annotated.on_counts, qos.answers())
+        self.create_subscription(Decision, "decision", self._annotated.on_decision, qos.answers())
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # a paused simulation has subscribers too
+        self.create_timer(LOOK_FOR_SUBSCRIBERS_S, self._take_images_while_wanted, clock=steady)
+
+    def begin(self) -> None:
+        """Nothing to start: everything waits for messages."""
+
+    def end(self) -> None:
+        """Nothing to stop."""
+
+    @property
+    def takes_images(self) -> bool:
+        """The camera is subscribed to now."""
+        return self._image_subscription is not None
+
+    @property
+    def images_held(self) -> int:
+        """Number of images that wait for their answers."""
+        return len(self._images)
+
+    @property
+    def newest_image_ns(self) -> int:
+        """Stamp of the newest image that is held; 0 where there is none."""
+        return self._images.newest_ns or 0
+
+    def _take_images_while_wanted(self) -> None:
+        """Images are subscribed to only while somebody looks: otherwise they cost nothing."""
+        wanted = self._annotated.wanted
+        if wanted and self._image_subscription is None:
+            self._image_subscription = self.create_subscription(
+                CompressedImage if self._settings.compressed else Image,
+                self._settings.image_topic,
+                self._on_image,
+                qos.every_image(self._settings.reliability),
+            )
+        elif not wanted and self._image_subscription is not None:
+            self.destroy_subscription(self._image_subscription)
+            self._image_subscription = None
+            self._images.clear()
+
+    def _on_image(self, message: Any) -> None:
+        self._images.put(time_to_ns(message.header.stamp), message, len(message.data))
+
+
+def main() -> NoReturn:
+    """Entry point `companion`; ends the process."""
+    run_node(Companion)
+
+
+if __name__ == "__main__":
+    main()
