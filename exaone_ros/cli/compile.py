@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exaone_ros.engine.presets import Preset, preset, preset_names
 from exaone_ros.errors import EngineError, require
+
+if TYPE_CHECKING:
+    from exaone_ros.model.awq import InputScales
+    from exaone_ros.model.checkpoint import Checkpoint
+    from exaone_ros.model.precision import Precision
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--library", choices=["tensorrt", "tensorrt_rtx"], help="default: the first that is installed")
     parser.add_argument("--device", type=int, default=0, help="number of the CUDA device")
     parser.add_argument("--cache", type=Path, help="folder of the engines (default: $EXAONE_ENGINES or ~/.cache)")
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="FRAMES",
+        help="folder of typical camera images, or .npy of uint8 RGB [N,H,W,3]: search AWQ-style scales on them",
+    )
+    parser.add_argument("--calibration-frames", type=int, default=16, help="of them at most (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="of the calibration; 0 = one per core")
     parser.add_argument("--rebuild", action="store_true", help="build even if there are engines")
 
 
@@ -60,12 +73,16 @@ def run(options: argparse.Namespace) -> int:
     capacity = wanted.capacity_for(checkpoint.config.text.max_context)
     print(f"{library.name} {library.version}, {where}: {wanted.precision.name}, {capacity}")
     with _Bar() as bar:
+        scales = None
+        if options.calibrate is not None:
+            scales = _calibrated(checkpoint, wanted.precision, options, bar)
         compiled = compile_checkpoint(
             checkpoint,
             library,
             device,
             wanted.precision,
             capacity,
+            scales=scales,
             root=options.cache,
             rebuild=options.rebuild,
             progress=bar.show,
@@ -73,6 +90,21 @@ def run(options: argparse.Namespace) -> int:
     for path in (compiled.vision, compiled.decoder):
         print(f"{'built' if compiled.built else 'found'} {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
+
+
+def _calibrated(checkpoint: Checkpoint, precision: Precision, options: argparse.Namespace, bar: _Bar) -> InputScales:
+    """AWQ-style scales searched on the frames that the command line names, or found in the cache."""
+    from exaone_ros.engine.calibration import read_frames
+    from exaone_ros.engine.tensorrt.cache import default_root
+    from exaone_ros.engine.tensorrt.compile import remembered_fingerprint
+    from exaone_ros.engine.tensorrt.scales import calibrated_scales
+
+    frames = read_frames(options.calibrate, options.calibration_frames)
+    root = options.cache or default_root()
+    fingerprint = remembered_fingerprint(checkpoint, root)
+    return calibrated_scales(
+        checkpoint, precision, frames, root, fingerprint, threads=options.threads, progress=bar.show
+    )
 
 
 class _Bar:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from engine.tensorrt.fake_cuda import FakeCuda
+from engine.tensorrt.fake_tensorrt import fake_library
 from model.tiny_checkpoint import write_checkpoint
 
 from exaone_ros.cli import doctor
@@ -70,6 +72,15 @@ def test_no_tensorrt_is_one_line_and_a_status(
 def test_a_missing_checkpoint_is_one_line_and_a_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", str(tmp_path / "none")]) == 1
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_calibration_frames_that_are_none_are_one_line_and_a_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(versions, "load_library", lambda names: fake_library(FakeCuda(), "1.7.1.116", "tensorrt_rtx"))
+    command = ["compile", str(write_checkpoint(tmp_path / "c")), "--cache", str(tmp_path / "e"), "--precision", "int4"]
+    assert main([*command, "--calibrate", str(tmp_path / "none")]) == 1
+    assert "holds no calibration frames; expected a folder of images" in capsys.readouterr().err
 
 
 def test_the_doctor_looks_at_a_whole_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,12 +92,12 @@ def test_caches_have_the_compute_type_and_a_fixed_length(checkpoint: Checkpoint)
     } == {"L"}
 
 
-def dequantised(checkpoint: Checkpoint, name: str, tmp_path: Path) -> Checkpoint:
+def dequantised(checkpoint: Checkpoint, name: str, tmp_path: Path, quantizer: Quantizer | None = None) -> Checkpoint:
     """The checkpoint with its quantised weights replaced by what they amount to."""
     chosen = precision(name)
     if chosen.weights is WeightFormat.PLAIN:
         return checkpoint
-    quantizer, weights = Quantizer(checkpoint, chosen), {}
+    quantizer, weights = quantizer or Quantizer(checkpoint, chosen), {}
     for canonical in checkpoint.tensors:
         layer = canonical.removesuffix(".weight")
         linear = len(checkpoint.stored(canonical).shape) == 2 and quantizer.linear(layer) is not None
@@ -132,6 +132,22 @@ def test_decoders_agree_with_float32_on_the_same_weights(
     found = answers(decoder(checkpoint, name, opset), checkpoint)
     compute = precision(name).compute.name
     assert relative_error(found, expected) < TOLERANCE[compute]
+
+
+@pytest.mark.parametrize("name", ["int4-float32", "int8"])
+def test_scaled_inputs_meet_weights_divided_by_as_much(checkpoint: Checkpoint, name: str, tmp_path: Path) -> None:
+    """AWQ-style scales change the rounding of the weights and nothing else."""
+    rng, chosen = np.random.default_rng(1), precision(name)
+    scales = {
+        canonical.removesuffix(".weight"): np.exp(0.5 * rng.normal(size=tensor.shape[1])).astype(np.float32)
+        for canonical, tensor in checkpoint.tensors.items()
+        if canonical.startswith("text.layers.0.") and len(tensor.shape) == 2
+    }
+    quantizer = Quantizer(checkpoint, chosen, scales)
+    same = dequantised(checkpoint, name, tmp_path, quantizer)
+    expected = answers(decoder(same, "float32", 20), checkpoint)
+    found = answers(build_decoder(checkpoint, CAPACITY, 21, None, chosen, quantizer, fixed_capacity=True), checkpoint)
+    assert relative_error(found, expected) < TOLERANCE[chosen.compute.name]
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])

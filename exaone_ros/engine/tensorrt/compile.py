@@ -16,8 +16,10 @@ from exaone_ros.engine.tensorrt.cache import EngineCache, EngineKey, default_roo
 from exaone_ros.engine.tensorrt.cuda import Device
 from exaone_ros.engine.tensorrt.memory import MemoryEstimate, estimate
 from exaone_ros.engine.tensorrt.plan import Capacity, EnginePlan, plan_engines
+from exaone_ros.engine.tensorrt.scales import keep_scales, kept_scales, weights_key
 from exaone_ros.engine.tensorrt.versions import Library
-from exaone_ros.errors import EngineError
+from exaone_ros.errors import CheckpointError, EngineError
+from exaone_ros.model.awq import InputScales
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.decoder_graph import build_decoder
 from exaone_ros.model.onnx_graph import Graph, Weights
@@ -57,6 +59,7 @@ def compile_checkpoint(
     precision: Precision,
     capacity: Capacity,
     *,
+    scales: InputScales | None = None,
     root: Path | None = None,
     rebuild: bool = False,
     progress: Progress | None = None,
@@ -70,6 +73,7 @@ def compile_checkpoint(
         device: that the engines are for; None without a GPU, which TensorRT-RTX alone can do.
         precision: of the decoder; the vision encoder is in its compute type.
         capacity: what the engines must hold.
+        scales: AWQ-style scales of the quantisation; kept in the cache beside the engines.
         root: of the cache; None: the default.
         rebuild: build even where there are engines.
         progress: told phases and how far they are.
@@ -80,14 +84,20 @@ def compile_checkpoint(
             refuses, or an engine in the cache cannot be used and `rebuild` is False.
     """
     cache = EngineCache(root or default_root())
-    jobs = plan_jobs(checkpoint, library, device, precision, capacity, cache.root)
+    jobs = plan_jobs(checkpoint, library, device, precision, capacity, cache.root, scales)
     missing = [job for job in jobs if rebuild or cache.find(job.key) is None]
     if missing:
         need = estimate(checkpoint.config, precision, capacity, aliased_kv=library.target.aliased_kv)
         check_resources(need, cache.root, device, (available_bytes or free_memory)())
+    scales_file = keep_scales(scales, cache.root)
     paths, built = {}, False
     for job in jobs:
-        extra = {"capacity": asdict(capacity), "precision": precision.name, "checkpoint": str(checkpoint.directory)}
+        extra = {
+            "capacity": asdict(capacity),
+            "precision": precision.name,
+            "checkpoint": str(checkpoint.directory),
+            "input_scales": scales_file,
+        }
 
         def build(folder: Path, job: Job = job) -> Any:
             path = folder / "graph.onnx"
@@ -123,7 +133,12 @@ def find_compiled(
         if manifest.get("name") != "decoder":
             continue
         capacity, name = Capacity(**manifest["capacity"]), manifest["precision"]
-        if manifest["weights"] != fingerprint:
+        try:
+            scales = kept_scales(manifest, cache.root)
+        except CheckpointError as error:
+            reasons.append(f"{folder.name} was built with input scales that are gone: {error}")
+            continue
+        if manifest["weights"] != weights_key(fingerprint, scales):
             same = manifest.get("checkpoint") == str(checkpoint.directory)
             reasons += [f"{folder.name} was built before the checkpoint changed"] if same else []
         elif (manifest["library"], manifest["version"]) != (library.name, library.version):
@@ -135,7 +150,7 @@ def find_compiled(
         elif capacity.slots < slots or capacity.context < context:
             reasons.append(f"{folder.name} has {capacity.slots} slots of {capacity.context} tokens")
         else:
-            jobs = plan_jobs(checkpoint, library, device, PRECISIONS[name], capacity, cache.root)
+            jobs = plan_jobs(checkpoint, library, device, PRECISIONS[name], capacity, cache.root, scales)
             found = {job.plan.name: cache.find(job.key) for job in jobs}
             vision, decoder = found["vision"], found["decoder"]
             if vision is not None and decoder is not None:
@@ -155,17 +170,22 @@ def plan_jobs(
     precision: Precision,
     capacity: Capacity,
     root: Path,
+    scales: InputScales | None = None,
 ) -> list[Job]:
     """Plans, graphs and keys of the two engines of a checkpoint; builds nothing.
 
     Raises:
-        EngineError: the library does not take the precision, or needs a GPU that is not there.
+        EngineError: the library does not take the precision, or needs a GPU that is not there; or there are scales
+            for weights that are not quantised.
     """
     gpu = gpu_of(library, device)
     vision, decoder = plan_engines(checkpoint.config, library.target, precision, capacity)
     plain = PRECISIONS[vision.precision]
     preprocess = PreprocessConfig.read(checkpoint.directory, checkpoint.config.vision)
-    linears = None if precision.weights is WeightFormat.PLAIN else Quantizer(checkpoint, precision)
+    if precision.weights is WeightFormat.PLAIN and scales is not None:
+        raise EngineError(f"precision '{precision.name}' quantises nothing: calibration frames change nothing in it")
+    by_layer = scales.by_layer if scales else None
+    linears = None if precision.weights is WeightFormat.PLAIN else Quantizer(checkpoint, precision, by_layer)
     graphs = [
         build_vision(checkpoint, preprocess, vision.opset, plain),
         build_decoder(
@@ -179,13 +199,15 @@ def plan_jobs(
         ),
     ]
     fingerprint = remembered_fingerprint(checkpoint, root)
+    # The vision encoder is never quantised: engines with and without scales share it.
+    weights = (fingerprint, weights_key(fingerprint, scales))
     return [
         Job(
             plan,
-            EngineKey(plan.name, fingerprint, graph_hash(graph), plan.as_json(), library.name, library.version, gpu),
+            EngineKey(plan.name, key, graph_hash(graph), plan.as_json(), library.name, library.version, gpu),
             graph,
         )
-        for plan, graph in zip((vision, decoder), graphs, strict=True)
+        for plan, graph, key in zip((vision, decoder), graphs, weights, strict=True)
     ]
 
 

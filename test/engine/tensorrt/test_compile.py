@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from engine.tensorrt.fake_cuda import FakeCuda
 from engine.tensorrt.fake_tensorrt import fake_library
 from model.tiny_checkpoint import write_checkpoint
 
 from exaone_ros.engine.tensorrt import compile as compiling
+from exaone_ros.engine.tensorrt import scales as scaling
 from exaone_ros.engine.tensorrt.compile import compile_checkpoint, find_compiled, free_memory, gpu_of
 from exaone_ros.engine.tensorrt.memory import estimate
 from exaone_ros.engine.tensorrt.plan import Capacity
 from exaone_ros.engine.tensorrt.versions import Library
 from exaone_ros.errors import EngineError
+from exaone_ros.model.awq import InputScales
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.precision import precision
 
@@ -51,6 +54,52 @@ def test_precisions_share_the_vision_engine(checkpoint: Checkpoint, tmp_path: Pa
     for name in ("int4", "float16", "int8"):
         compiled(checkpoint, library, tmp_path / "e", name)
     assert library.module.builds == 4
+
+
+def some_scales(value: float = 2.0) -> InputScales:
+    return InputScales({"text.layers.0.mlp.up_proj": np.full(64, value, np.float32)})
+
+
+def test_engines_with_scales_are_others_and_are_found_again(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    library, root = fake_library(FakeCuda()), tmp_path / "e"
+    plain = compiled(checkpoint, library, root)
+    scaled = compiled(checkpoint, library, root, scales=some_scales())
+    assert scaled.vision == plain.vision and scaled.decoder != plain.decoder  # type: ignore[attr-defined]
+    assert compiled(checkpoint, library, root, scales=some_scales(3.0)).built  # type: ignore[attr-defined]
+    assert not compiled(checkpoint, library, root, scales=some_scales()).built  # type: ignore[attr-defined]
+    os.utime(scaled.decoder.parent / "manifest.json")  # type: ignore[attr-defined]
+    found = find_compiled(checkpoint, library, FakeCuda().device(), slots=2, context=64, root=root)
+    assert found.decoder == scaled.decoder, "the newest is taken"  # type: ignore[attr-defined]
+    for path in root.glob("scales-*.npz"):
+        path.unlink()
+    found = find_compiled(checkpoint, library, FakeCuda().device(), slots=2, context=64, root=root)
+    assert found.decoder == plain.decoder, "what an engine was scaled with is gone: it is another's"  # type: ignore[attr-defined]
+
+
+def test_scales_for_plain_weights_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="'float16' quantises nothing"):
+        compiled(checkpoint, fake_library(FakeCuda()), tmp_path, "float16", scales=some_scales())
+
+
+def test_a_search_is_done_once(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searches: list[int] = []
+    monkeypatch.setattr(scaling, "calibrate", lambda *a, **o: (searches.append(1), some_scales())[1])
+    frames = [np.zeros((28, 28, 3), np.uint8)]
+    for fingerprint, name in (("a", "int4"), ("a", "int4"), ("b", "int4"), ("a", "int8")):
+        found = scaling.calibrated_scales(checkpoint, precision(name), frames, tmp_path / "e", fingerprint)
+        assert found.digest == some_scales().digest
+    assert len(searches) == 3
+    scaling.calibrated_scales(checkpoint, precision("int4"), [frames[0] + 1], tmp_path / "e", "a")
+    assert len(searches) == 4
+    (tmp_path / "e" / scaling.CALIBRATIONS).write_text("{")
+    scaling.calibrated_scales(checkpoint, precision("int4"), frames, tmp_path / "e", "a")
+    assert len(searches) == 5
+    with pytest.raises(EngineError, match="'bfloat16' quantises nothing: leave --calibrate out"):
+        scaling.calibrated_scales(checkpoint, precision("bfloat16"), frames, tmp_path / "e", "a")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match=r"file/e cannot be written; choose another with --cache"):
+        scaling.calibrated_scales(checkpoint, precision("int4"), frames, tmp_path / "file" / "e", "a")
+    assert len(searches) == 5, "nothing is searched that cannot be kept"
 
 
 def test_nothing_is_left_of_the_graphs(checkpoint: Checkpoint, tmp_path: Path) -> None:

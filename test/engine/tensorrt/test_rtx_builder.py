@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from model.tiny_checkpoint import tiny_config, write_checkpoint
 
@@ -16,6 +17,7 @@ from exaone_ros.engine.tensorrt.compile import compile_checkpoint, plan_jobs
 from exaone_ros.engine.tensorrt.plan import Capacity, EnginePlan
 from exaone_ros.engine.tensorrt.versions import Library, load_library
 from exaone_ros.errors import EngineError, MissingExtra
+from exaone_ros.model.awq import InputScales
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.onnx_graph import Weights
 from exaone_ros.model.precision import precision
@@ -62,6 +64,15 @@ def build(checkpoint: Checkpoint, name: str, engine: str, folder: Path, capacity
 def test_decoders_are_built(checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
     """`build_engine` refuses an engine that would ignore an input, so none is ignored."""
     assert len(build(checkpoint, name, "decoder", tmp_path)) > 10_000
+
+
+def test_a_decoder_with_scaled_inputs_is_built(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    scales = InputScales(
+        {f"text.layers.0.{n}": np.full(256, 1.5, np.float32) for n in ("mlp.up_proj", "self_attn.q_proj")}
+    )
+    _, job = plan_jobs(checkpoint, RTX, None, precision("int4-bfloat16"), CAPACITY, tmp_path, scales)
+    job.graph.save(tmp_path / "graph.onnx", Weights.FILE)
+    assert build_engine(RTX, job.plan, tmp_path / "graph.onnx").nbytes > 10_000
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
