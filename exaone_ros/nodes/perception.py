@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecyclePublisher
+from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from exaone_interfaces.msg import Decision, ObjectCounts
+from exaone_interfaces.msg import Decision, ObjectCounts, Tasks
 from exaone_interfaces.srv import GetTasks, SetTasks
 from exaone_ros.errors import EngineError, TaskError
 from exaone_ros.ros import messages, qos
@@ -72,6 +73,7 @@ class Perception(ManagedNode):
         self._subscription: Subscription | None = None
         self._read: PixelReader | None = None
         self._topics: dict[str, LifecyclePublisher] = {}
+        self._tasks_topic: Publisher | None = None
         self._meter = Meter()
         self._active_since_s = 0.0
         self._parameters_kept = ParameterSet(self, PARAMETERS, locked=lambda: self.state != "unconfigured")
@@ -88,13 +90,18 @@ class Perception(ManagedNode):
         self._settings = settings = Settings.from_values(self._parameters_kept.values())
         self._schedule = TaskSchedule(settings.tasks)
         converter, self._read = pixel_reader(settings.image_converter)
+        kinds = {"detections": Detection2DArray, "counts": ObjectCounts, "decision": Decision}
+        published = [(self.resolve_topic_name(name), "publisher") for name in kinds]
+        qos.check_overrides(self, [*published, (self.resolve_topic_name(settings.image_topic), "subscription")])
         started_s = time.monotonic()
         self._engine = self._engine_opener(settings)
-        self._topics = {
-            "detections": self.create_lifecycle_publisher(Detection2DArray, "detections", qos.answers()),
-            "counts": self.create_lifecycle_publisher(ObjectCounts, "counts", qos.answers()),
-            "decision": self.create_lifecycle_publisher(Decision, "decision", qos.answers()),
-        }
+        for name, kind in kinds.items():
+            with qos.named_override_faults(self.resolve_topic_name(name)):
+                self._topics[name] = self.create_lifecycle_publisher(
+                    kind, name, qos.answers(), qos_overriding_options=qos.overridable()
+                )
+        self._tasks_topic = self.create_publisher(Tasks, "tasks", qos.latched())
+        self._say_tasks()
         self.get_logger().info(
             f"{settings.model.name} on {settings.backend} ({settings.device}) opened in "
             f"{time.monotonic() - started_s:.1f} s; {len(settings.tasks)} tasks; images are converted by {converter}"
@@ -117,13 +124,15 @@ class Perception(ManagedNode):
             log=self.get_logger(),
         )
         self._worker.start()
-        self._subscription = self.create_subscription(
-            CompressedImage if settings.compressed else Image,
-            settings.image_topic,
-            self._on_image,
-            qos.newest_image(settings.reliability),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos),
-        )
+        with qos.named_override_faults(self.resolve_topic_name(settings.image_topic)):
+            self._subscription = self.create_subscription(
+                CompressedImage if settings.compressed else Image,
+                settings.image_topic,
+                self._on_image,
+                qos.newest_image(settings.reliability),
+                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos),
+                qos_overriding_options=qos.overridable(),
+            )
 
     def stop(self) -> None:
         """End the subscription and the worker.
@@ -147,6 +156,9 @@ class Perception(ManagedNode):
         for publisher in self._topics.values():
             self.destroy_lifecycle_publisher(publisher)
         self._topics = {}
+        if self._tasks_topic is not None:
+            self.destroy_publisher(self._tasks_topic)
+            self._tasks_topic = None
         self._settings, self._schedule, self._read, self._worker = None, None, None, None
 
     def end(self) -> None:
@@ -203,9 +215,15 @@ class Perception(ManagedNode):
             problems.append(f"the node is {self.state}; configure it first")
         elif not problems:
             self._schedule.replace(tasks)
+            self._say_tasks()
             self.get_logger().info(f"{len(tasks)} tasks from now on")
         response.success, response.problems = not problems, problems
         return response
+
+    def _say_tasks(self) -> None:
+        if self._tasks_topic is not None and self._schedule is not None:
+            tasks = messages.tasks_to_messages(self._schedule.tasks)
+            self._tasks_topic.publish(Tasks(stamp=messages.ns_to_time(self._now_ns()), tasks=tasks))
 
     def _get_tasks(self, _request: GetTasks.Request, response: GetTasks.Response) -> GetTasks.Response:
         if self._schedule is not None:

@@ -18,10 +18,11 @@ from rclpy.parameter import Parameter as RclParameter
 
 from exaone_ros.errors import ExaoneError
 
-Value = bool | int | float | str
+Value = bool | int | float | str | tuple[str, ...]
+
+QOS_PREFIX = "qos_overrides."
 
 _BUILT_IN = ("use_sim_time", "start_type_description_service")
-_BUILT_IN_PREFIXES = ("qos_overrides.",)
 
 
 class ParameterError(ExaoneError, ValueError):
@@ -34,7 +35,7 @@ class Parameter:
 
     Attributes:
         name: as on the command line.
-        default: its type is the parameter's type.
+        default: its type is the parameter's type; a tuple of texts makes it a list of texts.
         description: what it is for, one or two sentences.
         unit: e.g. ``s``; empty for none.
         minimum: least number allowed.
@@ -59,6 +60,8 @@ class Parameter:
             ParameterError: wrong type, out of range, not finite, or not among the choices.
         """
         wanted = type(self.default)
+        if wanted is tuple:
+            return self._checked_texts(value)
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not wanted:
@@ -87,6 +90,11 @@ class Parameter:
                     FloatingPointRange(from_value=float(self.minimum), to_value=float(self.maximum), step=0.0)
                 ]
         return descriptor
+
+    def _checked_texts(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(entry, str) for entry in value):
+            raise ParameterError(f"'{self.name}' is {value!r}; expected a list of texts")
+        return tuple(value)
 
     def _in_range(self, value: float) -> bool:
         low = -math.inf if self.minimum is None else self.minimum
@@ -124,6 +132,14 @@ class ParameterSet:
                 self._problems[name] = f"there is no parameter '{name}'{hint}"
         node.add_on_set_parameters_callback(self._judge)
 
+    def declare_more(self, parameters: Iterable[Parameter]) -> None:
+        """Declare parameters whose names follow from the value of another; those that are there already stay."""
+        for parameter in parameters:
+            if parameter.name not in self._known:
+                self._known[parameter.name] = parameter
+                self._problems.pop(parameter.name, None)
+                self._declare(parameter)
+
     @property
     def problems(self) -> list[str]:
         """Why the node cannot be configured: what was given at the start and is not right; empty where all is well."""
@@ -144,18 +160,20 @@ class ParameterSet:
         return self._known[name].checked(self._node.get_parameter(name).value)
 
     def _declare(self, parameter: Parameter) -> None:
-        value = parameter.default
+        value, problem = parameter.default, ""
         if self._node.has_parameter(parameter.name):
             given = self._node.get_parameter(parameter.name).value
             self._node.undeclare_parameter(parameter.name)
             try:
                 value = parameter.checked(given)
             except ParameterError as error:
-                self._problems[parameter.name] = str(error)
+                problem = str(error)
         self._node.declare_parameter(parameter.name, value, parameter.descriptor(), ignore_override=True)
+        if problem:  # noted last: declaring counts as setting, which puts earlier faults right
+            self._problems[parameter.name] = problem
 
     def _is_known(self, name: str) -> bool:
-        return name in self._known or name in _BUILT_IN or name.startswith(_BUILT_IN_PREFIXES)
+        return name in self._known or name in _BUILT_IN or name.startswith(QOS_PREFIX)
 
     def _judge(self, changes: Iterable[RclParameter]) -> SetParametersResult:
         """Called by rclpy before values are set; all of them are refused if one is."""
@@ -163,10 +181,13 @@ class ParameterSet:
         try:
             for change in changes:
                 parameter = self._known.get(change.name)
-                if parameter is None:
+                if parameter is None and not change.name.startswith(QOS_PREFIX):
                     continue
-                parameter.checked(change.value)
-                if not parameter.live and self._locked():
+                if parameter is not None:
+                    parameter.checked(change.value)
+                # The QoS of a topic is settled when the topic is made: a later change would have no effect.
+                settled = parameter is None or not parameter.live
+                if settled and self._node.has_parameter(change.name) and self._locked():
                     raise ParameterError(f"'{change.name}' is read at configure; clean the node up first, then set it")
         except ParameterError as error:
             return SetParametersResult(successful=False, reason=str(error))

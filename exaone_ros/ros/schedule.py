@@ -63,7 +63,7 @@ class TaskSchedule:
         return self._tasks
 
     def replace(self, tasks: Sequence[StandingTask]) -> None:
-        """Replace all tasks at once; all of them are due on the next frame.
+        """Replace all tasks at once; the new ones are due on the next frame, those that stay keep their turn.
 
         Raises:
             TaskError: the tasks do not go together; nothing changes then.
@@ -72,8 +72,9 @@ class TaskSchedule:
         if problems:
             raise TaskError("; ".join(problems))
         with self._lock:
+            kept = dict(zip(self._tasks, self._next_ns, strict=True))
             self._tasks = tuple(tasks)
-            self._next_ns = [0] * len(self._tasks)
+            self._next_ns = [kept.get(standing, 0) for standing in self._tasks]
 
     def any_due(self, stamp_ns: int) -> bool:
         """True if `take_due` would return something."""

@@ -76,6 +76,17 @@ class Peer:
             self.received[name].append(message)
             self.changed.notify_all()
 
+    def listen(self, kind: type, topic: str, qos: QoSProfile | int = 100) -> None:
+        """Receive one more topic; on the executor's thread, as rclpy wants it."""
+        done = threading.Event()
+
+        def subscribe() -> None:
+            self.node.create_subscription(kind, topic, lambda m: self._on_message(topic, m), qos)
+            done.set()
+
+        self._executor.create_task(subscribe)
+        assert done.wait(PATIENCE_S)
+
     def wait(self, find: Callable[[], T | None], what: str) -> T:
         """Wait until `find` finds something."""
         deadline_s = time.monotonic() + PATIENCE_S
@@ -275,11 +286,11 @@ FAKE = str(Path(__file__).with_name("fake_perception.py"))
 
 
 def perception_command(namespace: str, *options: str, command: Sequence[str] = (), **parameters: Any) -> list[str]:
-    """Command line of a perception node; parameters stand there in YAML."""
+    """Command line of a perception node; parameters stand there in YAML, ``/NS/`` in a name is the namespace."""
     arguments = [*(command or (FAKE,)), *options, "--ros-args", "-r", f"__ns:=/{namespace}"]
     for name, value in parameters.items():
         text = f'"{value}"' if isinstance(value, str) else str(value).lower()
-        arguments += ["-p", f"{name}:={text}"]
+        arguments += ["-p", f"{name.replace('/NS/', f'/{namespace}/')}:={text}"]
     return arguments
 
 

@@ -16,12 +16,21 @@ RATE = Parameter("rate", 2.5, "How often.", unit="Hz", minimum=0.0, maximum=100.
 SIZE = Parameter("size", 3, "How many.", minimum=1, maximum=8)
 MODE = Parameter("mode", "fast", "Which way.", choices=("fast", "slow"))
 WATCH = Parameter("watch", True, "Whether.")
-ALL = (RATE, SIZE, MODE, WATCH)
+NAMES = Parameter("names", ("a",), "Which ones.")
+ALL = (RATE, SIZE, MODE, WATCH, NAMES)
+DEFAULTS = {"rate": 2.5, "size": 3, "mode": "fast", "watch": True, "names": ("a",)}
 
 
 @pytest.mark.parametrize(
     ("parameter", "value", "expected"),
-    [(RATE, 0.0, 0.0), (RATE, 100, 100.0), (SIZE, 8, 8), (MODE, "slow", "slow"), (WATCH, False, False)],
+    [
+        (RATE, 0.0, 0.0),
+        (RATE, 100, 100.0),
+        (SIZE, 8, 8),
+        (MODE, "slow", "slow"),
+        (WATCH, False, False),
+        (NAMES, ["b", "c"], ("b", "c")),
+    ],
 )
 def test_good_values_come_in_the_type_of_the_default(parameter: Parameter, value: Any, expected: Any) -> None:
     checked = parameter.checked(value)
@@ -43,6 +52,8 @@ def test_good_values_come_in_the_type_of_the_default(parameter: Parameter, value
         (MODE, 1, "expected str"),
         (WATCH, 1, "expected bool"),
         (WATCH, None, "expected bool"),
+        (NAMES, "b", "expected a list of texts"),
+        (NAMES, [1], "expected a list of texts"),
     ],
 )
 def test_bad_values_are_refused_with_what_was_expected(parameter: Parameter, value: Any, words: str) -> None:
@@ -73,7 +84,7 @@ def declared(context: rclpy.Context, locked: bool = False, **overrides: Any) -> 
 def test_defaults_overrides_and_descriptions(context: rclpy.Context) -> None:
     node, parameters = declared(context, size=7, rate=50)
     assert parameters.problems == []
-    assert parameters.values() == {"rate": 50.0, "size": 7, "mode": "fast", "watch": True}
+    assert parameters.values() == DEFAULTS | {"rate": 50.0, "size": 7}
     rate = node.describe_parameter("rate")
     assert (rate.floating_point_range[0].from_value, rate.floating_point_range[0].to_value) == (0.0, 100.0)
     assert "How often." in rate.description and "[Hz]" in rate.description and "any time" in rate.description
@@ -101,7 +112,7 @@ def test_a_change_is_refused_as_a_whole(context: rclpy.Context) -> None:
     changes = [RclParameter("rate", value=1.0), RclParameter("mode", value="sideways")]
     result = node.set_parameters_atomically(changes)
     assert not result.successful and "sideways" in result.reason
-    assert parameters.values() == {"rate": 2.5, "size": 3, "mode": "fast", "watch": True}
+    assert parameters.values() == DEFAULTS
 
 
 def test_what_is_read_at_configure_is_locked_afterwards(context: rclpy.Context) -> None:
@@ -110,3 +121,25 @@ def test_what_is_read_at_configure_is_locked_afterwards(context: rclpy.Context) 
     assert not refused.successful and "configure" in refused.reason
     (taken,) = node.set_parameters([RclParameter("rate", value=4.0)])
     assert taken.successful and parameters["rate"] == 4.0 and parameters["size"] == 3
+
+
+def test_lists_are_set_and_refused_as_such(context: rclpy.Context) -> None:
+    node, parameters = declared(context, names=["x", "y"])
+    assert parameters["names"] == ("x", "y")
+    (refused,) = node.set_parameters([RclParameter("names", value="z")])
+    assert not refused.successful and parameters["names"] == ("x", "y")
+
+
+def test_parameters_that_follow_from_others_are_known_once_they_are_declared(context: rclpy.Context) -> None:
+    _node, parameters = declared(context, **{"left.width": 7, "right.width": 9})
+    assert len(parameters.problems) == 2
+    parameters.declare_more([Parameter("left.width", 3, "Width.", minimum=1, maximum=8)])
+    assert parameters["left.width"] == 7 and len(parameters.problems) == 1
+    parameters.declare_more([Parameter("right.width", 3, "Width.", minimum=1, maximum=8)])
+    assert parameters["right.width"] == 3 and "'right.width' is 9" in parameters.problems[0]
+
+
+def test_a_qos_override_is_locked_once_its_topic_is_made(context: rclpy.Context) -> None:
+    node, _ = declared(context, locked=True, **{"qos_overrides./a.publisher.depth": 3})
+    (refused,) = node.set_parameters([RclParameter("qos_overrides./a.publisher.depth", value=4)])
+    assert not refused.successful and "configure" in refused.reason

@@ -15,10 +15,12 @@ import pytest
 pytest.importorskip("rclpy")
 
 from peer import Pair, Peer, perceiving, red_box
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from exaone_interfaces.msg import Decision, Task
+from exaone_interfaces.msg import Decision, Task, Tasks
 from exaone_interfaces.srv import GetTasks, SetTasks
+from exaone_ros.ros import qos
 from exaone_ros.ros.image import rgb_to_image
 from exaone_ros.ros.messages import box_of
 
@@ -155,6 +157,21 @@ def test_tasks_are_replaced_as_a_whole_while_running(peer: Peer) -> None:
     assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=before)).success
 
 
+def test_the_tasks_are_latched_and_one_that_is_added_is_asked_on_the_next_frame(peer: Peer) -> None:
+    before = peer.call(GetTasks, "get_tasks", GetTasks.Request()).tasks
+    peer.listen(Tasks, "tasks", qos.latched())  # long after they were published
+    (said,) = peer.wait(lambda: peer.received["tasks"], "the latched tasks")
+    assert said.tasks == before and said.stamp.sec > 0
+    added = Task(name="rare", kind="count", rate=0.02)
+    assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=[*before, added])).success
+    stamp_ns = peer.send(red_box(1, 1, 9, 9))
+    assert {count.task for count in peer.answer("counts", stamp_ns).counts} == {"object_count", "rare"}
+    assert peer.wait(lambda: peer.received["tasks"][1:], "the new tasks")[0].tasks[-1].name == "rare"
+    assert not peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=[])).success
+    assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=before)).success
+    assert peer.wait(lambda: peer.received["tasks"][2:], "the tasks as before")[0].tasks == before  # no refused ones
+
+
 def test_one_failing_task_is_named_and_spares_the_others(peer: Peer) -> None:
     before = peer.call(GetTasks, "get_tasks", GetTasks.Request()).tasks
     broken = Task(name="broken", kind="decide", instruction="Well?", options=["yes", "no"])
@@ -284,6 +301,28 @@ def test_a_best_effort_camera_is_heard_when_asked_for(tmp_path: Path) -> None:
         peer = pair.peer
         peer.publisher(Image, reliable=False)
         peer.stream(red_box(1, 1, 9, 9), lambda: peer.received["decision"], "an answer", reliable=False)
+
+
+def test_the_qos_of_topics_is_overridden_and_a_wrong_name_refused(tmp_path: Path) -> None:
+    overrides: dict[str, Any] = {
+        "qos_overrides./NS/image_raw.subscription.reliability": "best_effort",
+        "qos_overrides./NS/decision.publisher.reliability": "best_effort",
+        "qos_overrides./NS/decision.publisher.depth": 3,
+    }
+    with perceiving(tmp_path, **overrides) as pair:
+        peer = pair.peer
+        peer.publisher(Image, reliable=False)  # would not match a reliable subscription
+        peer.stream(red_box(1, 1, 9, 9), lambda: peer.received["counts"], "an answer", reliable=False)
+        (decision,) = peer.node.get_publishers_info_by_topic(f"/{peer.namespace}/decision")
+        (counts,) = peer.node.get_publishers_info_by_topic(f"/{peer.namespace}/counts")
+        assert decision.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+        assert counts.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    wrong = {"qos_overrides./NS/desicion.publisher.depth": 3}
+    with perceiving(tmp_path, **wrong) as pair:
+        reason = pair.peer.state_of_health("configure_failed")["reason"]
+        assert "desicion" in reason and f"/{pair.peer.namespace}/decision.publisher" in reason
+    with perceiving(tmp_path, **{"qos_overrides./NS/counts.publisher.depth": 0}) as pair:
+        assert "depth is 0" in pair.peer.state_of_health("configure_failed")["reason"]
 
 
 def test_several_faults_in_the_parameters_are_told_together(tmp_path: Path) -> None:

@@ -86,3 +86,12 @@ def test_what_does_not_go_together_is_named() -> None:
     assert check_standing_tasks(counts) == []  # one message with two classes
     decide = StandingTask(Decide(name="n", instruction="Well?", options=("yes", "no")))
     assert "twice" in check_standing_tasks([*counts, decide])[0]
+
+
+def test_tasks_that_stay_keep_their_turn_and_new_ones_are_due_at_once() -> None:
+    schedule = TaskSchedule([ground("slow", 0.1), ground("gone", 1.0)])
+    schedule.take_due(1000 * S)
+    schedule.replace([ground("new", 0.5), ground("slow", 0.1)])
+    assert [[standing.task.name for standing in group] for group in schedule.take_due(1001 * S)] == [["new"]]
+    schedule.replace([ground("slow", 5.0)])  # the same name asked otherwise is another task
+    assert schedule.any_due(1001 * S + 1)
