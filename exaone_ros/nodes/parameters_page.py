@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from exaone_ros.ros import action_settings, perception_settings
+from exaone_ros.ros import action_settings, companion_settings, perception_settings
 from exaone_ros.ros.parameters import Parameter
 
 HEAD = """\

@@ -158,6 +158,12 @@ def test_the_page_of_parameters_is_current() -> None:
     assert (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8") == page()
 
 
+def test_every_node_with_parameters_is_on_the_page() -> None:
+    text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    nodes = [p.stem for p in (ROOT / "exaone_ros" / "nodes").glob("*.py") if "ParameterSet(" in p.read_text("utf-8")]
+    assert nodes and [name for name in nodes if f"## {name}\n" not in text] == []
+
+
 def test_the_page_tells_live_from_read_only() -> None:
     text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
     rows = {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `")}
