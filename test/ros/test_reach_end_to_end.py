@@ -15,14 +15,13 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
-from arm_peer import ArmPeer, acting
+from arm_peer import acting
 from peer import running
+from robot_watcher import Watcher, distance_m
 
 from exaone_ros.action.heads.reach import ReachSettings
-from exaone_ros.action.kinematics import Kinematics
 from exaone_ros.errors import ExaoneError
 from exaone_ros.nodes.simulator import PARAMETERS, settings_from
-from exaone_ros.sim.mjcf import robot_mjcf
 from exaone_ros.sim.scene import TABLE_TOP_M
 from exaone_ros.sim.tabletop import TabletopRenderer
 
@@ -38,23 +37,6 @@ def true_top() -> np.ndarray:
     objects = settings_from(values).scene(0).objects
     (cube,) = [thing for thing in objects if (thing.colour, thing.shape) == ("red", "cube")]
     return np.array([cube.x_m, cube.y_m, TABLE_TOP_M + cube.height_m])
-
-
-class Watcher(ArmPeer):
-    """Leaves joints, camera and detections to the simulator; keeps the newest joint positions."""
-
-    def __init__(self, namespace: str) -> None:
-        super().__init__(namespace)
-        from sensor_msgs.msg import JointState
-
-        self.sends_joints = self.follows = False
-        self.measured: dict[str, float] = {}
-        self.node.create_subscription(JointState, "joint_states", self._on_joints, 10)
-
-    def _on_joints(self, message: object) -> None:
-        with self.changed:
-            self.measured = dict(zip(message.name, message.position, strict=True))  # type: ignore[attr-defined]
-            self.changed.notify_all()
 
 
 def test_the_hand_arrives_over_the_red_cube(tmp_path: Path) -> None:
@@ -81,10 +63,3 @@ def test_the_hand_arrives_over_the_red_cube(tmp_path: Path) -> None:
         # A busy machine simulates more slowly than this clock: what was commanded last is held until it is reached.
         goal = true_top() + np.array([0.0, 0.0, ReachSettings().hover_m])
         peer.wait(lambda: distance_m(peer.measured, goal) < 0.02, "the hand within 20 mm of its place over the cube")
-
-
-def distance_m(positions: dict[str, float], point: np.ndarray) -> float:
-    """From the nearer hand to a point, by the measured joints."""
-    kinematics = Kinematics(robot_mjcf())
-    hands = (kinematics.site(f"{side}_grasp", positions).position for side in ("left", "right"))
-    return min(float(np.linalg.norm(hand - point)) for hand in hands)
