@@ -86,8 +86,11 @@ def page() -> str:
                 QOS,
                 "## action_head\n",
                 table(action_settings.PARAMETERS, "at configure"),
+                "## companion\n",
+                "No lifecycle node: all of its parameters are read once, at the start.\n",
+                table(companion_settings.PARAMETERS, "at start"),
                 "## simulator\n",
-                "The simulator is no lifecycle node: all of its parameters are read once, at the start.\n",
+                "No lifecycle node: all of its parameters are read once, at the start.\n",
                 table(simulator.PARAMETERS, "at start"),
             ]
         ).rstrip("\n")
