@@ -1,4 +1,4 @@
-"""`python -m exaone_ros.training`: prerender, train, export, evaluate.
+"""`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate.
 
 On a CPU, train with `--threads 1` where the cores are shared with other work, and with these settings of glibc, which
 halve the time of a step: MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 THP_MEM_ALLOC_ENABLE=1.
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.sim.frame import LabelledFrame
@@ -41,6 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda has not been tried")
     train.add_argument("--threads", type=int, default=0, help="of the CPU; 0 = as torch chooses")
     train.add_argument("--workers", type=int, default=1, help="processes that render")
+    mtp = commands.add_parser("mtp", help="train the MTP layer on a trained run, for speculative decoding")
+    mtp.add_argument("--run", type=Path, default=RUN, help="folder of the trained checkpoint; mtp.pt is written there")
+    mtp.add_argument("--pool", type=Path, default=None, help="frames made by prerender; without it flat frames only")
+    mtp.add_argument("--minutes", type=float, default=8.0)
+    mtp.add_argument("--steps", type=int, default=None, help="instead of minutes")
+    mtp.add_argument("--batch", type=int, default=12, help="frames of a step")
+    mtp.add_argument("--seed", type=int, default=0)
+    mtp.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda has not been tried")
+    mtp.add_argument("--threads", type=int, default=0, help="of the CPU; 0 = as torch chooses")
+    mtp.add_argument("--workers", type=int, default=1, help="processes that render")
     export = commands.add_parser("export", help="write the Hugging Face directory of a run's checkpoint")
     export.add_argument("--run", type=Path, default=RUN)
     export.add_argument("--model", type=Path, default=MODEL)
@@ -59,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    commands = {"prerender": _prerender, "train": _train, "export": _export, "evaluate": _evaluate}
+    commands = {"prerender": _prerender, "train": _train, "mtp": _mtp, "export": _export, "evaluate": _evaluate}
     try:
         commands[options.command](options)
     except ExaoneError as error:
@@ -78,8 +89,6 @@ def _prerender(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from exaone_ros.training.data import DataOptions
     from exaone_ros.training.trainer import Trainer, TrainOptions, describe
 
@@ -92,10 +101,33 @@ def _train(options: argparse.Namespace) -> None:
         device=options.device, threads=options.threads, workers=options.workers,
     )  # fmt: skip
     trainer = Trainer(settings)
+    _run(trainer, options.run / "train.log", describe(settings))
+
+
+def _mtp(options: argparse.Namespace) -> None:
+    from exaone_ros.training.data import DataOptions
+    from exaone_ros.training.mtp_trainer import MtpOptions, MtpTrainer, describe
+
+    data = DataOptions(batch=options.batch, seed=options.seed + 1, pool=options.pool, easy_frames=0, easy_until=0.0)
+    settings = MtpOptions(
+        directory=options.run, minutes=options.minutes, steps=options.steps, data=data, seed=options.seed,
+        device=options.device, threads=options.threads, workers=options.workers,
+    )  # fmt: skip
+    _run(MtpTrainer(settings), options.run / "mtp.log", describe(settings))
+
+
+class _Runs(Protocol):
+    def run(self, report: Callable[[str], None], on_progress: Callable[[float], None]) -> None: ...
+
+
+def _run(trainer: _Runs, log_file: Path, opening: str) -> None:
+    """Run to the end with a progress bar and a log."""
+    from tqdm import tqdm
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends the run loses nothing
     shape = "{desc}{percentage:3.0f}% |{bar}| {elapsed} < {remaining}"
     with (
-        (options.run / "train.log").open("a", encoding="utf-8") as log,
+        log_file.open("a", encoding="utf-8") as log,
         tqdm(total=100.0, bar_format=shape, mininterval=1.0) as bar,
     ):
 
@@ -104,13 +136,13 @@ def _train(options: argparse.Namespace) -> None:
             log.flush()
             bar.write(line)
 
-        report(describe(settings))
+        report(opening)
         trainer.run(report, lambda share: bar.update(100 * share - bar.n) and None)
 
 
 def _export(options: argparse.Namespace) -> None:
+    from exaone_ros.training.checkpoints import CHECKPOINT
     from exaone_ros.training.export import export
-    from exaone_ros.training.trainer import CHECKPOINT
 
     parameters = export(options.run / CHECKPOINT, options.model)
     print(f"wrote {options.model}: {parameters / 1e6:.2f} million parameters")

@@ -6,17 +6,22 @@ import math
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from exaone_ros.errors import CheckpointError
+from exaone_ros.training.checkpoints import CHECKPOINT, MTP_CHECKPOINT, fingerprint, read_run, trunk_weights
 from exaone_ros.training.model import Sizes, build_config, build_model
 from exaone_ros.training.tokenizer import write_processor
 
-MODEL_PREFIX = "model."
-"""Before the model's own names in the checkpoint of `PackedModel`; the auxiliary heads have another and stay behind."""
+WEIGHTS = "model.safetensors"
+MTP_PREFIX = "mtp."
+"""`transformers` passes by what has it."""
 
 
 def export(checkpoint: Path, directory: Path) -> int:
     """Write weights (float16 safetensors), configuration, tokenizer and processor files.
+
+    The MTP layer goes with them where the run has trained one (`mtp.pt` beside the checkpoint).
 
     Args:
         checkpoint: `checkpoint.pt` of a training run.
@@ -26,34 +31,50 @@ def export(checkpoint: Path, directory: Path) -> int:
         The number of parameters.
 
     Raises:
-        CheckpointError: there is no such checkpoint, or it is not one of this training.
+        CheckpointError: there is no such checkpoint, it is not one of this training, or the MTP layer beside it belongs
+            to other weights.
     """
-    if not checkpoint.is_file():
-        raise CheckpointError(f"{checkpoint} does not exist; expected the checkpoint.pt of a training run")
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    if not {"model", "sizes", "step"} <= set(state):
-        raise CheckpointError(f"{checkpoint} holds {sorted(state)[:5]}; expected the checkpoint.pt of a training run")
+    state = read_run(checkpoint)
     vocabulary_size = write_processor(directory)
     sizes = state["sizes"] | {"full_attention": tuple(state["sizes"]["full_attention"])}
     model = build_model(build_config(Sizes(**sizes), vocabulary_size), seed=0)
-    weights = {
-        name.removeprefix(MODEL_PREFIX): value
-        for name, value in state["model"].items()
-        if name.startswith(MODEL_PREFIX)
-    }
+    weights = trunk_weights(state)
     model.load_state_dict(weights)
-    for name, value in model.state_dict().items():
+    mtp = _read_mtp(checkpoint.with_name(MTP_CHECKPOINT), fingerprint(weights))
+    for name, value in (*model.state_dict().items(), *mtp.items()):
         if not torch.isfinite(value.half()).all():
             raise CheckpointError(f"{checkpoint}: {name} does not fit into float16; train again at a lower rate")
     generation = (directory / "generation_config.json").read_bytes()
     model.half().save_pretrained(directory)
+    if mtp:
+        _add_tensors(directory / WEIGHTS, {name: value.half() for name, value in mtp.items()})
     (directory / "generation_config.json").write_bytes(generation)  # ours: greedy
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(value.numel() for value in (*model.parameters(), *mtp.values()))
+
+
+def _read_mtp(path: Path, trunk: str) -> dict[str, Tensor]:
+    """The MTP layer's weights by the names of a released checkpoint; none where the run has not trained one."""
+    if not path.is_file():
+        return {}
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state.get("trunk") != trunk:
+        raise CheckpointError(
+            f"{path} was trained on other weights than those of {CHECKPOINT} beside it; train it again (command mtp) "
+            "or delete it to export without an MTP layer"
+        )
+    return {MTP_PREFIX + name: value for name, value in state["mtp"].items()}
+
+
+def _add_tensors(path: Path, more: dict[str, Tensor]) -> None:
+    """Add tensors to a safetensors file."""
+    from safetensors.torch import load_file, save_file
+
+    save_file(load_file(path) | more, path, metadata={"format": "pt"})
 
 
 def count_parameters(directory: Path) -> int:
     """The number of parameters in a directory that `export` wrote."""
     from safetensors import safe_open
 
-    with safe_open(directory / "model.safetensors", framework="np") as tensors:
+    with safe_open(directory / WEIGHTS, framework="np") as tensors:
         return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118

@@ -23,6 +23,8 @@ from exaone_ros.training.model import MERGE, PATCH, PATCH_VALUES, TEMPORAL, TOKE
 from exaone_ros.training.tokenizer import IMAGE_MEAN, IMAGE_STD
 
 VISION_EPS = 1e-6
+FORBIDDEN = -1e4
+"""Added to the score of a key that a query must not see: large enough in bfloat16, and finite."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,27 @@ class AuxiliaryHeads(nn.Module):
         self.place = nn.Linear(width, 4 + 2 * most_cells)
 
 
+@dataclass(frozen=True)
+class PackedStream:
+    """Input of the decoder for packed questions.
+
+    Attributes:
+        head: [1, s, width] embeddings before the image, the same for all.
+        stream: [B, n, width] visual tokens, the tail, and the packed questions.
+        visual: [B, cells, width] the visual tokens alone.
+        positions: int64 [B, n] of the stream; those of the head are 0 .. s - 1.
+        bias: [B, 1, n, s + n] 0 where the stream may look, else FORBIDDEN.
+        before: places of the stream before the first question.
+    """
+
+    head: Tensor
+    stream: Tensor
+    visual: Tensor
+    positions: Tensor
+    bias: Tensor
+    before: int
+
+
 class PackedModel(nn.Module):
     """`Exaone4_5_ForConditionalGeneration` with packed questions.
 
@@ -234,6 +257,22 @@ class PackedModel(nn.Module):
         Returns:
             Hidden states [B, T, width] before the language-model head, and what the auxiliary heads say (or None).
         """
+        packed = self.pack(images, tokens, offsets, segments)
+        _, stream, early = self._decode(packed)
+        if self.auxiliary is None:
+            return stream[:, packed.before :], None, None
+        cells = packed.visual.shape[1]
+        hidden = stream[:, packed.before :]
+        return hidden, self.auxiliary.cell(packed.visual), self.auxiliary.place(early[:, :cells])
+
+    def trunk(self, packed: PackedStream) -> tuple[Tensor, Tensor]:
+        """Hidden states behind the final norm of the head [1, s, width] and of the stream [B, n, width]."""
+        head, stream, _ = self._decode(packed)
+        weight, eps = self.model.model.language_model.norm.weight, self.text_config.rms_norm_eps
+        return rms_norm(head, weight, eps), stream
+
+    def pack(self, images: Tensor, tokens: Tensor, offsets: Tensor, segments: Tensor) -> PackedStream:
+        """What goes into the decoder for packed questions; arguments as of `forward`."""
         visual = self.see(images)
         batch, cells = visual.shape[:2]
         embed = self.model.model.language_model.embed_tokens
@@ -251,39 +290,39 @@ class PackedModel(nn.Module):
         allowed = (place[:, None] >= place)[None] & (
             (owner[:, None, :] == 0) | (owner[:, None, :] == owner[:, :, None])
         )
-        bias = torch.where(allowed, 0.0, -1e4).to(stream.dtype)[:, None]
-        bias = F.pad(bias, (first, 0))
-        hidden, early = self._decode(head, stream, positions, bias)
-        if self.auxiliary is None:
-            return hidden[:, before:], None, None
-        return hidden[:, before:], self.auxiliary.cell(visual), self.auxiliary.place(early[:, :cells])
+        bias = torch.where(allowed, 0.0, FORBIDDEN).to(stream.dtype)[:, None]
+        return PackedStream(head, stream, visual, positions, F.pad(bias, (first, 0)), before)
 
-    def _decode(self, head: Tensor, stream: Tensor, positions: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, packed: PackedStream) -> tuple[Tensor, Tensor, Tensor]:
+        """The head before the final norm, the stream behind it, and the stream behind the second layer."""
         config, decoder = self.text_config, self.model.model.language_model
+        head, stream, positions, bias = packed.head, packed.stream, packed.positions, packed.bias
         batch, first = stream.shape[0], head.shape[1]
         head_place = torch.arange(first, device=stream.device)
-        head_bias = torch.where(head_place[:, None] >= head_place, 0.0, -1e4).to(stream.dtype)[None, None]
-        waves = [self._waves(head_place[None], stream.dtype), self._waves(positions, stream.dtype)]
+        head_bias = torch.where(head_place[:, None] >= head_place, 0.0, FORBIDDEN).to(stream.dtype)[None, None]
+        rotations = [self.waves(head_place[None], stream.dtype), self.waves(positions, stream.dtype)]
         early = stream
         for i, layer in enumerate(decoder.layers):
             rope = layer.self_attn.is_sliding  # a global layer has no positions (NoPE)
-            q0, k0, v0 = self._project(layer, head, waves[0] if rope else None)
-            q1, k1, v1 = self._project(layer, stream, waves[1] if rope else None)
+            q0, k0, v0 = self.project(layer, head, rotations[0] if rope else None)
+            q1, k1, v1 = self.project(layer, stream, rotations[1] if rope else None)
             k1, v1 = (torch.cat([a.expand(batch, -1, -1, -1), b], 1) for a, b in ((k0, k1), (v0, v1)))
-            head = self._finish(layer, head, attention(q0, k0, v0, head_bias))
-            stream = self._finish(layer, stream, attention(q1, k1, v1, bias))
+            head = self.finish(layer, head, attention(q0, k0, v0, head_bias))
+            stream = self.finish(layer, stream, attention(q1, k1, v1, bias))
             if i == 1:
                 early = stream
-        return rms_norm(stream, decoder.norm.weight, config.rms_norm_eps), early
+        return head, rms_norm(stream, decoder.norm.weight, config.rms_norm_eps), early
 
-    def _waves(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def waves(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the decoder's rotary embedding for positions int64 [B or 1, n]."""
         angle = positions[..., None].float() * self.text_frequency
         angle = torch.cat((angle, angle), -1)
         return angle.cos().to(dtype)[:, :, None], angle.sin().to(dtype)[:, :, None]
 
-    def _project(
+    def project(
         self, layer: nn.Module, x: Tensor, waves: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, n, heads, head_dim] of a decoder layer; no `waves` = no positions."""
         config, block = self.text_config, layer.self_attn
         shape = (*x.shape[:2], -1, config.head_dim)
         query = rms_norm(block.q_proj(x).view(shape), block.q_norm.weight, config.rms_norm_eps)
@@ -294,7 +333,8 @@ class PackedModel(nn.Module):
             query, key = rotate(query, *waves).to(value.dtype), rotate(key, *waves).to(value.dtype)
         return query, key, value
 
-    def _finish(self, layer: nn.Module, x: Tensor, attended: Tensor) -> Tensor:
+    def finish(self, layer: nn.Module, x: Tensor, attended: Tensor) -> Tensor:
+        """The rest of a decoder layer behind its attention: output projection, MLP, norms inside the residuals."""
         eps = self.text_config.rms_norm_eps
         y = layer.self_attn.o_proj(attended.reshape(*x.shape[:2], -1))
         x = x + rms_norm(y, layer.post_attention_layernorm.weight, eps)

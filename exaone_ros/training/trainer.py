@@ -19,13 +19,13 @@ import torch
 from torch import nn
 
 from exaone_ros.sim.vocabulary import COLOURS, SHAPES
+from exaone_ros.training.checkpoints import CHECKPOINT
 from exaone_ros.training.data import BatchStream, DataOptions
 from exaone_ros.training.forward import AuxiliaryHeads, PackedModel
 from exaone_ros.training.losses import COORDINATE_SIGMA, auxiliary_loss, token_loss
 from exaone_ros.training.model import Sizes, build_config, build_model
 from exaone_ros.training.packing import Batch, Encoder
 
-CHECKPOINT = "checkpoint.pt"
 MOST_CELLS = 16
 """Rows and columns of visual tokens that the auxiliary heads can tell apart."""
 

@@ -1,0 +1,49 @@
+"""Checkpoints of training runs: reading them, and telling one trunk from another."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from exaone_ros.errors import CheckpointError
+
+CHECKPOINT = "checkpoint.pt"
+MTP_CHECKPOINT = "mtp.pt"
+MODEL_PREFIX = "model."
+"""Before the model's own names in the checkpoint of `PackedModel`; the auxiliary heads have another and stay behind."""
+
+
+def read_run(checkpoint: Path) -> dict[str, Any]:
+    """The content of the checkpoint.pt of a training run.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is not one of this training.
+    """
+    if not checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint} does not exist; expected the checkpoint.pt of a training run")
+    state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if not {"model", "sizes", "step"} <= set(state):
+        raise CheckpointError(f"{checkpoint} holds {sorted(state)[:5]}; expected the checkpoint.pt of a training run")
+    return state
+
+
+def trunk_weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The model's own weights in a run's checkpoint, by the names of `transformers`."""
+    return {
+        name.removeprefix(MODEL_PREFIX): value
+        for name, value in state["model"].items()
+        if name.startswith(MODEL_PREFIX)
+    }
+
+
+def fingerprint(weights: dict[str, Tensor]) -> str:
+    """SHA-256 over names and values of a trunk's weights."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
