@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from exaone_ros.errors import EngineError, TaskError, require
 
 COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """No whitespace between JSON's parts: the shortest answer, and what the bundled checkpoint was trained to write."""
+
+MASKS_KEPT = 64
 
 
 class Grammars:
@@ -35,6 +38,8 @@ class Grammars:
         self._capacity = capacity
         self._matcher_type: Any = require("llguidance", "cpu").LLMatcher
         self._compiled: OrderedDict[str, Any] = OrderedDict()
+        # The same few masks come back for every coordinate and every label.
+        self._ids_of = lru_cache(maxsize=MASKS_KEPT)(self._unpack)
 
     def start(self, schema: Mapping[str, Any]) -> JsonAnswer:
         """A fresh answer under this schema; keys come in the order of its `properties`, texts as they are in it.
@@ -52,7 +57,12 @@ class Grammars:
             self._compiled[text] = self._compile(text)
             if len(self._compiled) > self._capacity:
                 self._compiled.popitem(last=False)
-        return JsonAnswer(self._table, self._compiled[text].deep_copy())
+        return JsonAnswer(self._table, self._compiled[text].deep_copy(), self._ids_of)
+
+    def _unpack(self, mask: bytes) -> NDArray[np.int64]:
+        """The ids whose bits stand in a mask, ascending."""
+        bits = np.frombuffer(mask, np.uint8)
+        return np.flatnonzero(np.unpackbits(bits, count=self._table.size, bitorder="little"))
 
     def _compile(self, schema: str) -> Any:
         try:
@@ -69,13 +79,19 @@ class Grammars:
 class JsonAnswer:
     """One answer under a schema: a `Constraint`.
 
+    Args:
+        table: of the model's tokens.
+        matcher: of the grammar, in its first state.
+        ids_of: unpacks a mask of allowed tokens.
+
     Raises (from every method):
         EngineError: the grammar cannot go on; that is a defect or a limit of the grammar library, not of the model.
     """
 
-    def __init__(self, table: TokenTable, matcher: Any) -> None:
+    def __init__(self, table: TokenTable, matcher: Any, ids_of: Callable[[bytes], NDArray[np.int64]]) -> None:
         self._table = table
         self._matcher = matcher
+        self._ids_of = ids_of
 
     @property
     def complete(self) -> bool:
@@ -98,8 +114,7 @@ class JsonAnswer:
         return tokens
 
     def allowed(self) -> NDArray[np.int64]:
-        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        ids = np.flatnonzero(np.unpackbits(bits, count=self._table.size, bitorder="little"))
+        ids = self._ids_of(self._matcher.compute_bitmask())
         if ids.size == 0 or self._matcher.is_error():
             self._fail("allows no token")
         return ids

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.errors import EngineError, TaskError
+from exaone_ros.tasks.evidence import LaterTuple
 
 EVIDENCE_TOKENS = 64
 """Alternatives that are kept with a choice: all of them where the grammar allows no more than this."""
@@ -73,7 +76,7 @@ class Choice:
 
     token: int
     probability: float
-    alternatives: tuple[tuple[int, float], ...] = field(default=())
+    alternatives: Sequence[tuple[int, float]] = field(default=())
 
 
 def choose(
@@ -98,7 +101,7 @@ def choose(
     Raises:
         EngineError: a logit is NaN or infinite, or none of the allowed ones is finite.
     """
-    scores = logits[allowed].astype(np.float64)
+    scores = logits.take(allowed).astype(np.float64)
     best = scores.max()
     if not math.isfinite(best):  # max() passes NaN on
         raise EngineError(
@@ -116,7 +119,11 @@ def choose(
         raise EngineError("sampling at a temperature needs a random generator")
     else:
         at = _draw(scores, sampling, rng)
-    alternatives = _most_probable(allowed, probabilities, at) if evidence else ()
+    if not evidence:
+        return Choice(int(allowed[at]), float(probabilities[at]))
+    # A box has four coordinates of a thousand alternatives each, and its score needs none of them.
+    count = min(allowed.size, EVIDENCE_TOKENS)
+    alternatives = LaterTuple(count, partial(_most_probable, allowed, probabilities, at))
     return Choice(int(allowed[at]), float(probabilities[at]), alternatives)
 
 

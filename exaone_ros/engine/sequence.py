@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 import zlib
 from collections.abc import Mapping
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
-from functools import cached_property
-from operator import itemgetter
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from exaone_ros.engine.grammar import Grammars, JsonAnswer
 from exaone_ros.engine.sampling import GREEDY, Sampling, choose
 from exaone_ros.engine.token_table import TokenTable
 from exaone_ros.errors import EngineError, ExaoneError, PromptTooLong
-from exaone_ros.tasks.evidence import Decoded, TokenEvidence
+from exaone_ros.tasks.evidence import Decoded, LaterTuple, TokenEvidence
 
 LEAST_ANSWER_TOKENS = 16
 """Room that a question needs behind its prompt; with less, not even a count could be written."""
@@ -181,9 +181,8 @@ class Sequence:
         self._chosen.add(choice.token)
         self.tokens_sampled += 1
         text = self._table.token_bytes
-        tokens, probabilities = map(itemgetter(0), choice.alternatives), map(itemgetter(1), choice.alternatives)
-        # without a loop in Python: up to 64 of them for each token
-        alternatives = tuple(zip(map(text.__getitem__, tokens), probabilities, strict=True))
+        named = partial(_named, choice.alternatives, text)
+        alternatives = LaterTuple(len(choice.alternatives), named) if choice.alternatives else ()
         self._append(choice.token, TokenEvidence(text[choice.token], choice.probability, alternatives))
 
     def _settle(self) -> None:
@@ -220,3 +219,7 @@ class Sequence:
             self.outcome = Outcome.BUDGET
         else:
             self.fail(type(error)(f"task '{self.question.name}': {error}"))
+
+
+def _named(tokens: Ordered[tuple[int, float]], names: Ordered[bytes]) -> tuple[tuple[bytes, float], ...]:
+    return tuple((names[token], probability) for token, probability in tokens)

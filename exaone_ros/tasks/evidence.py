@@ -6,9 +6,48 @@ Bytes, not characters: a token may end in the middle of a Korean syllable.
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import TypeVar, overload
+
+T = TypeVar("T")
+
+
+class LaterTuple(Sequence[T]):
+    """A tuple that is made when somebody first reads it; its length is known before. Compares like what is in it.
+
+    Args:
+        length: of the tuple.
+        make: makes it, once.
+    """
+
+    def __init__(self, length: int, make: Callable[[], tuple[T, ...]]) -> None:
+        self._length, self._make = length, make
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        return self._made[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._made == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._made)
+
+    def __repr__(self) -> str:
+        return repr(self._made)
+
+    @cached_property
+    def _made(self) -> tuple[T, ...]:
+        return self._make()
 
 
 @dataclass(frozen=True)
@@ -24,7 +63,7 @@ class TokenEvidence:
 
     text: bytes
     probability: float = 1.0
-    alternatives: tuple[tuple[bytes, float], ...] = ()
+    alternatives: Sequence[tuple[bytes, float]] = ()
 
     @property
     def forced(self) -> bool:
