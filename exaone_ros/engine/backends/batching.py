@@ -39,6 +39,8 @@ def plan_batches(rows: Sequence[Row], held: Sequence[int], context: int) -> list
         held: how many tokens each slot holds.
         context: positions that a slot has.
     """
+    if len(rows) == 1:  # most decode steps
+        return [Batch(rows[0].slot, (0,), len(rows[0].tokens))]
     batches = []
     waiting = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens), reverse=True)
     while waiting:

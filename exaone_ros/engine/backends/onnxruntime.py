@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Limits, Row, VisualTokens
 from exaone_ros.engine.backends.batching import Batch, plan_batches
+from exaone_ros.engine.backends.decoder_inputs import DecoderInputs
 from exaone_ros.engine.backends.device_kv_cache import DeviceKvCache, device_of
 from exaone_ros.engine.backends.kv_cache import HostKvCache, KvCache
 from exaone_ros.engine.backends.onnx_support import best_opset
@@ -24,6 +25,10 @@ from exaone_ros.model.onnx_graph import Graph, Weights
 from exaone_ros.model.preprocess import PreprocessConfig, preprocess
 from exaone_ros.model.vision_graph import build_vision
 from exaone_ros.model.vision_plan import vision_plan
+
+KEPT_LENGTH = 8
+KEPT_RUNS = 64
+"""Runs of at most this many tokens a slot are decode steps: their inputs stay bound, for this many shapes of a run."""
 
 
 class OnnxRuntimeBackend:
@@ -83,6 +88,7 @@ class OnnxRuntimeBackend:
         )
         self._held = np.zeros(slots, np.int64)
         self._bindings: dict[tuple[int, int], Any] = {}
+        self._kept: dict[tuple[int, int, int, int], tuple[DecoderInputs, Any]] = {}
         self._no_visual = np.zeros((1, self._config.text.hidden), np.float32)
 
     @property
@@ -120,6 +126,7 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         self._vision = self._decoder = None
         self._bindings.clear()
+        self._kept.clear()
         self._cache = None  # type: ignore[assignment]  # frees the memory; _check_open keeps everybody away
 
     def _check_open(self) -> None:
@@ -130,91 +137,68 @@ class OnnxRuntimeBackend:
         """Run one batch; returns the logits of its rows by their index."""
         slots = slice(batch.first_slot, batch.first_slot + len(batch.rows))
         starts = self._held[slots].copy()  # fillers write behind what their slot holds
+        count = 0
         for place, index in enumerate(batch.rows):
             if index is not None:
                 starts[place] = rows[index].start
+                count += rows[index].logits
         if self._cache.ensure(int(starts.max()) + batch.length, self._held):
             self._bindings.clear()
-        feeds, wanted = self._feeds(batch, rows, starts)
-        out = np.empty((max(1, len(feeds["logit_rows"])), self._limits.vocab), np.float32)
-        binding = self._binding(batch.first_slot, len(batch.rows))
-        for name in self._inputs & feeds.keys():
-            binding.bind_cpu_input(name, feeds[name])
-        binding.bind_output("logits", "cpu", 0, np.float32, out.shape, out.ctypes.data)
+            self._kept.clear()
+        inputs, binding, wanted = self._bound(batch, rows, starts, count)
         try:
             self._decoder.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's errors share no base class but this
             raise EngineError(f"the decoder failed on {len(batch.rows)} x {batch.length} tokens: {error}") from error
-        logits, at = {}, 0
-        for index, count in wanted:
+        logits = {}
+        for index, first, end in wanted:
             row = rows[index]
             self._held[row.slot] = row.start + len(row.tokens)
-            logits[index] = out[at : at + count]
-            at += count
+            logits[index] = inputs.logits[first:end].copy()  # the next run writes there again
         return logits
 
-    def _feeds(
-        self, batch: Batch, rows: Sequence[Row], starts: NDArray[np.int64]
-    ) -> tuple[dict[str, NDArray[Any]], list[tuple[int, int]]]:
-        """Inputs of the graph besides the caches, and (row index, number of logits) in the order of the logits."""
-        shape = (len(batch.rows), batch.length)
-        ids, visual_row = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
-        visual: list[NDArray[np.float32]] = []
-        logit_rows: list[int] = []
-        wanted: list[tuple[int, int]] = []
-        seen = 0
-        for place, index in enumerate(batch.rows):
-            if index is None:
-                continue
-            row, count = rows[index], len(rows[index].tokens)
-            ids[place, :count] = row.tokens
-            pads = np.flatnonzero(row.tokens == self._config.image_token)
-            visual_row[place, pads] = seen + np.arange(len(pads))
-            seen += len(pads)
-            visual += [_embeddings(image) for image in row.visual]
-            end = place * batch.length + count
-            logit_rows += range(end - row.logits, end)
-            wanted.append((index, row.logits))
-        positions = starts[:, None] + np.arange(batch.length)
-        feeds: dict[str, NDArray[Any]] = {
-            "input_ids": ids,
-            "visual": np.concatenate(visual) if visual else self._no_visual,
-            "visual_row": visual_row,
-            "position_ids": positions,
-            "write_index": starts,
-            # At least one: an empty product is not worth finding out how every runtime treats it.
-            "logit_rows": np.array(logit_rows or [0], np.int64),
-        }
-        return {**feeds, **self._masks(positions)}, wanted
-
-    def _masks(self, positions: NDArray[np.int64]) -> Mapping[str, NDArray[np.bool_]]:
-        """Which cache entries each query sees, bool [B, 1, S, capacity]; positions int64 [B, S]."""
-        key, query = np.arange(self._cache.capacity), positions[:, None, :, None]
-        seen = key <= query
+    def _bound(
+        self, batch: Batch, rows: Sequence[Row], starts: NDArray[np.int64], count: int
+    ) -> tuple[DecoderInputs, Any, list[tuple[int, int, int]]]:
+        """A batch's inputs, filled, and the binding that they are bound to with the caches and `count` logits."""
+        slots, length = len(batch.rows), batch.length
+        key = (batch.first_slot, slots, length, count)
+        sees = any(rows[index].visual for index in batch.rows if index is not None)
+        # A binding to another device copies what it is bound to there and then: filling it anew would not be seen.
+        short = length <= KEPT_LENGTH and not sees and self._device[0] == "cpu"
+        if short and key in self._kept:
+            inputs, binding = self._kept[key]
+            return inputs, binding, inputs.fill(batch, rows, starts, self._config.image_token)
         window = self._config.text.sliding_window
-        local = seen if window is None or window >= self._cache.capacity else seen & (key > query - window)
-        return {"mask_global": seen, "mask_local": local}
+        capacity, vocab = self._cache.capacity, self._limits.vocab
+        inputs = DecoderInputs(slots, length, capacity, window, count, vocab, self._no_visual)
+        wanted = inputs.fill(batch, rows, starts, self._config.image_token)
+        if len(self._kept) >= KEPT_RUNS:
+            self._kept.clear()
+        binding = self._bind_caches(batch.first_slot, slots) if short else self._binding(batch.first_slot, slots)
+        for name in self._inputs & inputs.feeds.keys():
+            binding.bind_cpu_input(name, inputs.feeds[name])
+        out = inputs.logits
+        binding.bind_output("logits", "cpu", 0, np.float32, out.shape, out.ctypes.data)
+        if short:
+            self._kept[key] = inputs, binding
+        return inputs, binding, wanted
 
     def _binding(self, first_slot: int, slots: int) -> Any:
-        """The caches of neighbouring slots bound as input and, in place, as output; kept until memory moves."""
-        binding = self._bindings.get((first_slot, slots))
-        if binding is None:
-            binding = self._decoder.io_binding()
-            shape = self._cache.shape(slots)
-            for name in self._cache.names:
-                place = self._cache.place(name, first_slot)
-                binding.bind_input(f"past_{name}", *self._device, np.float32, shape, place)
-                binding.bind_output(f"present_{name}", *self._device, np.float32, shape, place)
-            self._bindings[first_slot, slots] = binding
+        """The caches of neighbouring slots, bound; kept until memory moves, the other inputs are bound at each run."""
+        if (first_slot, slots) not in self._bindings:
+            self._bindings[first_slot, slots] = self._bind_caches(first_slot, slots)
+        return self._bindings[first_slot, slots]
+
+    def _bind_caches(self, first_slot: int, slots: int) -> Any:
+        """The caches of neighbouring slots bound as input and, in place, as output."""
+        binding = self._decoder.io_binding()
+        shape = self._cache.shape(slots)
+        for name in self._cache.names:
+            place = self._cache.place(name, first_slot)
+            binding.bind_input(f"past_{name}", *self._device, np.float32, shape, place)
+            binding.bind_output(f"present_{name}", *self._device, np.float32, shape, place)
         return binding
-
-
-def _embeddings(image: VisualTokens) -> NDArray[np.float32]:
-    if not isinstance(image.embeddings, np.ndarray):
-        raise EngineError(
-            f"visual tokens are a {type(image.embeddings).__name__}; expected those of this backend's encode()"
-        )
-    return image.embeddings
 
 
 def _provider(runtime: Any, device: str) -> tuple[str, dict[str, Any]]:

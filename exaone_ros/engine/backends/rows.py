@@ -46,9 +46,10 @@ def check_rows(rows: Sequence[Row], limits: Limits, image_token: int) -> None:
             raise EngineError(
                 f"slot {row.slot}: tokens are {tokens.dtype} {list(tokens.shape)}; expected int64 [n], n >= 1"
             )
-        if tokens.min() < 0 or tokens.max() >= limits.vocab:
+        ids = tokens.tolist()  # mostly one or two: plain Python beats an array's reductions
+        if min(ids) < 0 or max(ids) >= limits.vocab:
             raise EngineError(
-                f"slot {row.slot}: token ids from {tokens.min()} to {tokens.max()}; expected 0 to {limits.vocab - 1}"
+                f"slot {row.slot}: token ids from {min(ids)} to {max(ids)}; expected 0 to {limits.vocab - 1}"
             )
         if row.start < 0 or row.start + len(tokens) > limits.context:
             raise EngineError(
@@ -57,7 +58,7 @@ def check_rows(rows: Sequence[Row], limits: Limits, image_token: int) -> None:
             )
         if not 0 <= row.logits <= len(tokens):
             raise EngineError(f"slot {row.slot}: logits of {row.logits} tokens asked for; the row has {len(tokens)}")
-        pads, seen = int(np.count_nonzero(tokens == image_token)), sum(image.count for image in row.visual)
+        pads, seen = ids.count(image_token), sum(image.count for image in row.visual)
         if pads != seen:
             raise EngineError(f"slot {row.slot}: {pads} image-pad tokens for {seen} visual tokens; expected as many")
 

@@ -1,0 +1,110 @@
+"""What goes into one run of the decoder's graph besides the caches: arrays of fixed shape that are filled anew.
+
+Arrays of short runs are kept and stay bound to the session: a decode step then binds nothing, and its host side costs a
+third of what making and binding fresh arrays did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.engine.backend import Row, VisualTokens
+from exaone_ros.engine.backends.batching import Batch
+from exaone_ros.errors import EngineError
+
+
+class DecoderInputs:
+    """Inputs of one shape, and the logits that come out.
+
+    Args:
+        slots: neighbouring slots of the run.
+        length: tokens of each.
+        capacity: positions of the caches.
+        window: of the layers with a sliding window; None = there are none.
+        logits: how many rows of logits are wanted.
+        vocab: their width.
+        no_visual: float32 [1, hidden], what stands in where there are no visual tokens.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        length: int,
+        capacity: int,
+        window: int | None,
+        logits: int,
+        vocab: int,
+        no_visual: NDArray[np.float32],
+    ) -> None:
+        shape = (slots, length)
+        self._window = window
+        self._keys, self._steps = np.arange(capacity), np.arange(length)
+        # An empty product is not worth finding out how every runtime treats it: at least one row of logits.
+        self.logits = np.empty((max(1, logits), vocab), np.float32)
+        mask = np.empty((slots, 1, length, capacity), np.bool_)
+        apart = window is not None and window < capacity
+        self.feeds: dict[str, NDArray[Any]] = {
+            "input_ids": np.zeros(shape, np.int64),
+            "visual": no_visual,
+            "visual_row": np.full(shape, -1, np.int64),
+            "position_ids": np.empty(shape, np.int64),
+            "write_index": np.empty(slots, np.int64),
+            "logit_rows": np.zeros(max(1, logits), np.int64),
+            "mask_global": mask,
+            "mask_local": np.empty_like(mask) if apart else mask,
+        }
+
+    def fill(
+        self, batch: Batch, rows: Sequence[Row], starts: NDArray[np.int64], image_token: int
+    ) -> list[tuple[int, int, int]]:
+        """Write a batch into the arrays.
+
+        Args:
+            batch: of this shape.
+            rows: of the call.
+            starts: int64 [slots], where each slot's tokens go.
+            image_token: id of an image pad.
+
+        Returns:
+            (index of the row, first, end) of each row's logits.
+        """
+        feeds, wanted, at = self.feeds, [], 0
+        ids, logit_rows = feeds["input_ids"], feeds["logit_rows"]
+        ids.fill(0)
+        visual: list[NDArray[np.float32]] = []
+        seen = 0
+        for place, index in enumerate(batch.rows):
+            if index is None:
+                continue
+            row = rows[index]
+            count = len(row.tokens)
+            ids[place, :count] = row.tokens
+            if row.visual:
+                pads = np.flatnonzero(row.tokens == image_token)
+                feeds["visual_row"][place, pads] = seen + np.arange(len(pads))
+                seen += len(pads)
+                visual += [_embeddings(image) for image in row.visual]
+            end = place * batch.length + count
+            logit_rows[at : at + row.logits] = range(end - row.logits, end)
+            wanted.append((index, at, at + row.logits))
+            at += row.logits
+        if visual:
+            feeds["visual"] = np.concatenate(visual)
+        feeds["write_index"][:] = starts
+        positions = np.add(starts[:, None], self._steps, out=feeds["position_ids"])[:, None, :, None]
+        seen_keys = np.less_equal(self._keys, positions, out=feeds["mask_global"])
+        if feeds["mask_local"] is not feeds["mask_global"]:
+            np.logical_and(seen_keys, self._keys > positions - self._window, out=feeds["mask_local"])
+        return wanted
+
+
+def _embeddings(image: VisualTokens) -> NDArray[np.float32]:
+    if not isinstance(image.embeddings, np.ndarray):
+        raise EngineError(
+            f"visual tokens are a {type(image.embeddings).__name__}; expected those of this backend's encode()"
+        )
+    return image.embeddings
