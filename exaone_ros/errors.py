@@ -33,6 +33,14 @@ class EngineError(ExaoneError, RuntimeError):
     """The engine or its backend failed or was used after `close()`."""
 
 
+class EngineBusy(EngineError):
+    """The engine has no room for a request: what it holds is of equal or higher priority."""
+
+
+class EngineHung(EngineError):
+    """A call of the backend does not return; the engine that waits for it takes no more requests."""
+
+
 class SimulationError(ExaoneError, ValueError):
     """What was asked of the simulator is not valid: a scene, an image size, a trajectory."""
 

@@ -23,7 +23,7 @@ class TaskAnswer:
         text: the answer as decoded; what there was of it where it did not come to its end.
         reasoning: the text between the think tags, empty without thinking.
         tokens: of reasoning and answer, forced ones included.
-        latency_s: from the call of `Engine.answer` to the last token of this answer.
+        latency_s: from the call of `Engine.answer` or `EngineService.submit` to the end of this answer.
     """
 
     task: Task

@@ -75,12 +75,32 @@ class Thinking:
         self._forced: list[int] = []
         self.complete = False
         self.concluded = False
-        """True where the budget, not the model, ended the reasoning."""
+        """True where a budget, not the model, ended the reasoning."""
 
     @property
     def text(self) -> str:
         """The reasoning so far, without tags."""
-        return bytes(self._text).partition(THINK_END)[0].decode("utf-8", "replace").strip()
+        return self.content.decode("utf-8", "replace").strip()
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the reasoning so far, up to the closing tag."""
+        return bytes(self._text).partition(THINK_END)[0]
+
+    @property
+    def settled(self) -> bytes:
+        """`content` without an end that may yet become the closing tag."""
+        content = self.content
+        begun = max((n for n in range(1, len(THINK_END)) if content.endswith(THINK_END[:n])), default=0)
+        return content[: len(content) - begun]
+
+    def conclude(self) -> None:
+        """Close the reasoning now: what closes it is forced next."""
+        if self._forced or self.complete:
+            return
+        self.concluded = True
+        newline = b"" if self._text.endswith(b"\n") else b"\n"
+        self._force(newline + THINK_END + AFTER_THINKING)
 
     def forced(self) -> list[int]:
         tokens, self._forced = self._forced, []
@@ -108,9 +128,7 @@ class Thinking:
         if tag:
             self._force(AFTER_THINKING[len(after) :])
         elif self._taken >= self._budget:
-            self.concluded = True
-            newline = b"" if self._text.endswith(b"\n") else b"\n"
-            self._force(newline + THINK_END + AFTER_THINKING)
+            self.conclude()
 
     def _force(self, text: bytes) -> None:
         self._forced = self._table.encode_markup(text.decode()) if text else []

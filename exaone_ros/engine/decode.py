@@ -1,86 +1,103 @@
-"""The batch loop: sequences join, run one step after the other on KV slots, and leave when they are finished.
+"""Running sequences on KV slots, one call of the decoder after the other. Knows no schedule: who runs is told to it.
 
-Sequences that wait for a slot join as soon as one is free, so that more questions than slots are no special case.
 Each row is independent of the others: an answer is the same alone and in a batch.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from exaone_ros.engine.backend import Backend, Row, named_failures
 from exaone_ros.engine.sequence import Sequence
 from exaone_ros.engine.timings import Meter
-from exaone_ros.errors import EngineError, ExaoneError
+from exaone_ros.errors import ExaoneError
 
 
-def decode(
-    backend: Backend,
-    sequences: Iterable[Sequence],
-    slots: Iterable[int],
-    meter: Meter,
-    *,
-    stop: Callable[[], bool] = lambda: False,
-    finished: Callable[[Sequence], None] = lambda sequence: None,
-) -> None:
-    """Run every sequence until it is finished.
+@dataclass(frozen=True)
+class Step:
+    """What one call of the decoder did.
+
+    Attributes:
+        slots: whose sequences took part.
+        prefilling: there was a prompt among the rows.
+    """
+
+    slots: tuple[int, ...]
+    prefilling: bool
+
+
+class Batch:
+    """Sequences that have a slot. They join and leave between any two steps.
 
     Args:
         backend: runs the rows.
-        sequences: fresh ones; when this returns, each has an outcome.
-        slots: free KV slots, at least one; their contents are overwritten.
-        meter: takes the times and counts.
-        stop: asked before each step; once true, what is unfinished is cancelled.
-        finished: called for each sequence when it ends.
+        prefill_tokens: tokens of prompts in one call at most; longer prompts take several calls, so that the others'
+            next token does not wait for a long prompt.
     """
-    free = list(slots)
-    if not free:
-        raise EngineError("no free KV slot to decode on: release frames or open the engine with more slots")
-    waiting = deque(sequences)
-    running: dict[int, Sequence] = {}
-    while waiting or running:
-        if stop():
-            for sequence in (*running.values(), *waiting):
-                sequence.cancel()
-                finished(sequence)
-            return
-        joining = {}
-        while waiting and free:
-            sequence = waiting.popleft()
-            if sequence.finished:  # its grammar left nothing to choose
-                finished(sequence)
-            else:
-                joining[free.pop()] = sequence
-        running |= joining
-        if running:
-            _step(backend, running, joining, meter)
-        for slot in [slot for slot, sequence in running.items() if sequence.finished]:
-            finished(running.pop(slot))
-            free.append(slot)
 
+    def __init__(self, backend: Backend, prefill_tokens: int) -> None:
+        self._backend = backend
+        self._prefill_tokens = prefill_tokens
+        self.running: dict[int, Sequence] = {}
+        """By slot, in the order in which they joined."""
 
-def _step(backend: Backend, running: dict[int, Sequence], joining: dict[int, Sequence], meter: Meter) -> None:
-    """One call of the decoder for all running sequences, and one choice for each of them."""
-    try:
-        with named_failures(backend, "run"), meter.measure("prefill_s" if joining else "decode_s"):
-            _copy_prefixes(backend, joining)
-            rows = [Row(slot, sequence.length, sequence.next_tokens) for slot, sequence in running.items()]
-            logits = backend.run(rows)
-    except ExaoneError as error:  # only the sequences of this call fail; those that wait go on
-        for sequence in running.values():
-            sequence.fail(error)
-        return
-    if not joining:
-        meter.add("decode_steps", 1)
-    with meter.measure("grammar_s"):
-        for sequence, row_logits in zip(running.values(), logits, strict=True):
-            sequence.advance(row_logits[-1])
+    def join(self, joining: Mapping[int, Sequence], meter: Meter) -> None:
+        """Copy the prefix of fresh sequences into their slots; what the backend cannot copy has failed."""
+        self.running |= joining
+        targets: defaultdict[int, list[int]] = defaultdict(list)
+        for slot, sequence in joining.items():
+            targets[sequence.prefix.slot].append(slot)
+        for source, slots in targets.items():
+            try:
+                with named_failures(self._backend, "copy"), meter.measure("prefill_s"):
+                    self._backend.copy(source, slots, joining[slots[0]].prefix.length)
+            except ExaoneError as error:
+                for slot in slots:
+                    joining[slot].fail(error)
 
+    def leave(self, slot: int) -> Sequence:
+        """Take a sequence off its slot."""
+        return self.running.pop(slot)
 
-def _copy_prefixes(backend: Backend, joining: dict[int, Sequence]) -> None:
-    targets = defaultdict(list)
-    for slot, sequence in joining.items():
-        targets[sequence.prefix].append(slot)
-    for prefix, slots in targets.items():
-        backend.copy(prefix.slot, slots, prefix.length)
+    def step(self, slots: Iterable[int], meter: Meter) -> Step:
+        """One call of the decoder for the sequences on these slots, and one choice for each that has read its prompt.
+
+        What fails here fails the sequences of this call only.
+        """
+        rows = self._rows([(slot, self.running[slot]) for slot in slots if not self.running[slot].finished])
+        prefilling = any(self.running[row.slot].reading for row in rows)
+        step = Step(tuple(row.slot for row in rows), prefilling)
+        if not rows:
+            return step
+        try:
+            with named_failures(self._backend, "run"), meter.measure("prefill_s" if prefilling else "decode_s"):
+                logits = self._backend.run(rows)
+        except ExaoneError as error:
+            for row in rows:
+                self.running[row.slot].fail(error)
+            return step
+        if not prefilling:
+            meter.add("decode_steps", 1)
+        with meter.measure("grammar_s"):
+            for row, row_logits in zip(rows, logits, strict=True):
+                if row.logits:
+                    self.running[row.slot].advance(row_logits[-1])
+                else:
+                    self.running[row.slot].read(row.tokens.size)
+        return step
+
+    def _rows(self, members: list[tuple[int, Sequence]]) -> list[Row]:
+        rows = []
+        room = self._prefill_tokens
+        for slot, sequence in members:
+            tokens = sequence.next_tokens
+            if sequence.reading:
+                tokens = tokens[:room]
+                room -= tokens.size
+                if not tokens.size:
+                    continue  # its turn comes when the prompts before it are read
+            whole = tokens.size == sequence.next_tokens.size
+            rows.append(Row(slot, sequence.length, tokens, logits=int(whole)))
+        return rows

@@ -9,32 +9,29 @@ import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ordered
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from exaone_ros.engine.answers import FrameAnswers, TaskAnswer
-from exaone_ros.engine.backend import Backend, Row, VisualTokens, named_failures
-from exaone_ros.engine.decode import decode
-from exaone_ros.engine.frame import Frame, Image, Prompts
-from exaone_ros.engine.grammar import Grammars
+from exaone_ros.engine.backend import Backend
+from exaone_ros.engine.frame import Frame, Prompts
+from exaone_ros.engine.job import Job
+from exaone_ros.engine.prefixes import PromptHead
+from exaone_ros.engine.request import Image, Picture, Request
 from exaone_ros.engine.sampling import GREEDY, Sampling
-from exaone_ros.engine.sequence import Outcome, Prefix, Question, Sequence
-from exaone_ros.engine.slots import SlotPool
+from exaone_ros.engine.scheduler import Scheduler, Scheduling
+from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.timings import Meter
 from exaone_ros.engine.token_table import TokenTable
-from exaone_ros.errors import EngineError, ExaoneError, PromptTooLong
+from exaone_ros.errors import EngineError
 from exaone_ros.tasks import SYSTEM, Task
-
-QUESTIONS_KEPT = 256
 
 
 class Engine:
-    """Answers tasks on images.
+    """Answers tasks on images, in the caller's thread.
 
-    One thread at a time may use it; `close` may be called from any thread and ends an answer in progress.
+    One thread at a time may use it; `close` may be called from any thread and ends an answer in progress. For
+    questions from several threads, of several priorities or with deadlines see `service.EngineService`.
 
     Args:
         backend: runs the model; belongs to the engine from now on.
@@ -42,22 +39,21 @@ class Engine:
         table: the checkpoint's tokens.
         image_token: id that stands for a visual token in a prompt.
         system: text of the system turn.
+        scheduling: how calls and slots are shared out.
     """
 
     def __init__(
-        self, backend: Backend, prompts: Prompts, table: TokenTable, image_token: int, system: str = SYSTEM
+        self,
+        backend: Backend,
+        prompts: Prompts,
+        table: TokenTable,
+        image_token: int,
+        system: str = SYSTEM,
+        scheduling: Scheduling | None = None,
     ) -> None:
         self._backend = backend
-        self._prompts = prompts
-        self._table = table
-        self._grammars = Grammars(table)
-        self._image_token = image_token
-        self._system = system
-        # Standing tasks ask the same on every frame: tokenizing their questions took as long as a decode step.
-        self._suffix = lru_cache(maxsize=QUESTIONS_KEPT)(partial(prompts.suffix, system=system))
-        self._slots = SlotPool(backend.limits.slots)
-        self._frames: set[Frame] = set()
-        self._slots_with_head: set[int] = set()
+        self._scheduler = Scheduler(backend, prompts, table, image_token, system, scheduling)
+        self._frames: dict[Frame, PromptHead] = {}
         self._turn = threading.Lock()
         self._owner: threading.Thread | None = None
         self._closing = False
@@ -72,6 +68,7 @@ class Engine:
         context: int = 1024,
         threads: int = 0,
         device: str = "cpu",
+        scheduling: Scheduling | None = None,
     ) -> Engine:
         """Load a checkpoint directory.
 
@@ -83,6 +80,7 @@ class Engine:
             context: tokens of system prompt, image, question and answer together.
             threads: of the backend; 0 = one for each core.
             device: where it runs, e.g. ``"cpu"`` or ``"cuda"``.
+            scheduling: how calls and slots are shared out.
 
         Raises:
             CheckpointError: the directory does not hold an EXAONE 4.5 checkpoint that can be read.
@@ -98,7 +96,7 @@ class Engine:
         prompts = PromptEncoder.open(directory, config)
         table = TokenTable.open(directory, config.text.vocab, config.eos_tokens)
         opened = open_backend(backend, directory, slots=slots, context=context, threads=threads, device=device)
-        return cls(opened, prompts, table, config.image_token)
+        return cls(opened, prompts, table, config.image_token, scheduling=scheduling)
 
     @property
     def backend(self) -> Backend:
@@ -164,19 +162,36 @@ class Engine:
         self.close()
 
     @contextmanager
-    def _exclusive(self, what: str) -> Iterator[None]:
+    def drive(self) -> Iterator[Scheduler]:
+        """The scheduler behind this engine, for the calling thread alone until the `with` block ends.
+
+        For `service.EngineService`. `close` waits for the end of the block: look at `closing` between two steps.
+
+        Raises:
+            EngineError: the engine is closed or in use.
+        """
+        with self._exclusive("drive", tell_closing=False):
+            yield self._scheduler
+
+    @property
+    def closing(self) -> bool:
+        """`close` was called."""
+        return self._closing
+
+    @contextmanager
+    def _exclusive(self, what: str, *, tell_closing: bool = True) -> Iterator[None]:
         if not self._turn.acquire(blocking=False):
             owner = self._owner.name if self._owner else "another thread"
             raise EngineError(
                 f"thread '{threading.current_thread().name}' called {what} while thread '{owner}' is using the engine; "
-                "one thread at a time may: give the work to that thread, or open a second engine"
+                "one thread at a time may: use an EngineService, which any thread may ask, or open a second engine"
             )
         try:
             if self._closing:
                 raise EngineError(f"{what} was called on an engine that is closed")
             self._owner = threading.current_thread()
             yield
-            if self._closing:
+            if self._closing and tell_closing:
                 raise EngineError(f"the engine was closed during {what}")
         finally:
             self._owner = None
@@ -185,36 +200,17 @@ class Engine:
                 self.close()
 
     def _look(self, image: Image, meter: Meter) -> Frame:
-        with named_failures(self._backend, "encode"), meter.measure("encode_s"):
-            visual = self._backend.encode(image)
-        meter.add("preprocess_s", visual.preprocess_s)
-        meter.add("encode_s", -visual.preprocess_s)
-        tokens = self._prompts.prefix([visual.count], self._system)
-        context = self._backend.limits.context
-        if tokens.size > context:
-            raise PromptTooLong(
-                f"system prompt and image take {tokens.size} tokens ({visual.count} of them visual); the context is "
-                f"{context}: open the engine with a larger one"
-            )
-        slot = self._slots.acquire("a frame")
+        heads, picture = self._scheduler.heads, Picture(image)
+        head = heads.use((picture,))
         try:
-            with named_failures(self._backend, "run"), meter.measure("prefix_s"):
-                self._prefill_head(slot, tokens, visual)
+            self._scheduler.look(head, meter)
         except BaseException:
-            self._slots.release(slot)
+            heads.release(head)
             raise
         height_px, width_px = image.shape[:2]
-        frame = Frame(width_px, height_px, visual, Prefix(slot, tokens.size), meter.read(), self._release_frame)
-        self._frames.add(frame)
+        frame = Frame(picture, width_px, height_px, head.visual[0], head.prefix, meter.read(), self._release_frame)
+        self._frames[frame] = head
         return frame
-
-    def _prefill_head(self, slot: int, tokens: NDArray[np.int64], visual: VisualTokens) -> None:
-        """Run the prompt head; what stands before the image is the same on every frame and may still lie there."""
-        head = int(np.argmax(tokens == self._image_token))
-        start = head if slot in self._slots_with_head else 0
-        self._slots_with_head.discard(slot)
-        self._backend.run([Row(slot, start, tokens[start:], (visual,), logits=0)])
-        self._slots_with_head.add(slot)
 
     def _answer(
         self,
@@ -226,52 +222,23 @@ class Engine:
     ) -> FrameAnswers:
         if frame not in self._frames:
             raise EngineError("the frame was released, or belongs to another engine; look at the image again")
+        scheduler = self._scheduler
         answers: dict[int, TaskAnswer] = {}
-        sequences: dict[Sequence, int] = {}
+        if tasks:
+            scheduler.require_room()
         for index, task in enumerate(tasks):
-            try:
-                sequences[self._sequence(task, frame.prefix, sampling)] = index
-            except ExaoneError as error:
-                answers[index] = TaskAnswer(task, Outcome.FAILED, error=error, latency_s=meter.elapsed_s)
-
-        def finished(sequence: Sequence) -> None:
-            index = sequences[sequence]
-            answers[index] = _read(tasks[index], sequence, frame, meter.elapsed_s)
-            meter.add("tokens_sampled", sequence.tokens_sampled)
-            meter.add("tokens_forced", sequence.tokens_forced)
-
-        if sequences:
-            stop = lambda: self._closing or cancelled()  # noqa: E731
-            decode(self._backend, sequences, self._slots.free, meter, stop=stop, finished=finished)
+            request = Request(task, (frame.picture,), sampling=sampling)
+            scheduler.add(Job(request, partial(answers.__setitem__, index), scheduler.clock()))
+        try:
+            while scheduler.live:
+                if self._closing or cancelled():
+                    scheduler.abort(Outcome.CANCELLED, None, meter)
+                scheduler.step(meter)
+        finally:
+            scheduler.abort(Outcome.CANCELLED, None, meter)
         return FrameAnswers(tuple(answers[index] for index in range(len(tasks))), meter.read())
 
-    def _sequence(self, task: Task, prefix: Prefix, sampling: Sampling) -> Sequence:
-        tokens = self._suffix(task.prompt(), thinking=task.thinking)
-        question = Question(
-            task.name,
-            tokens,
-            task.schema(),
-            task.max_tokens,
-            task.thinking_budget if task.thinking else 0,
-            sampling,
-        )
-        return Sequence(question, prefix, self._table, self._grammars, self._backend.limits.context)
-
     def _release_frame(self, frame: Frame) -> None:
-        if frame in self._frames:
-            self._frames.remove(frame)
-            self._slots.release(frame.prefix.slot)
-
-
-def _read(task: Task, sequence: Sequence, frame: Frame, latency_s: float) -> TaskAnswer:
-    """Turn a finished sequence into the task's answer."""
-    decoded = sequence.decoded()
-    outcome, result, error = sequence.outcome, None, sequence.error
-    assert outcome is not None
-    if outcome in (Outcome.DONE, Outcome.BUDGET):
-        try:
-            result = task.read(decoded, frame.width_px, frame.height_px)
-        except ExaoneError as problem:
-            outcome, error = Outcome.FAILED, problem
-    tokens = sequence.tokens_sampled + sequence.tokens_forced
-    return TaskAnswer(task, outcome, result, error, decoded.text, decoded.reasoning, tokens, latency_s)
+        head = self._frames.pop(frame, None)
+        if head is not None:
+            self._scheduler.heads.release(head, keep=False)

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import VisualTokens
+from exaone_ros.engine.request import Picture
 from exaone_ros.engine.sequence import Prefix
 from exaone_ros.engine.timings import Timings
-
-Image = NDArray[np.uint8]
-"""uint8 RGB [H, W, 3]."""
 
 
 class Prompts(Protocol):
@@ -36,12 +34,14 @@ class Frame:
     """A frame that the engine has looked at: its prompt head lies ready in a KV slot until `release`.
 
     Attributes:
+        picture: what was looked at.
         width_px, height_px: size of the source image.
         visual: its visual tokens.
         prefix: where its prompt head lies.
         timings: of the look.
     """
 
+    picture: Picture
     width_px: int
     height_px: int
     visual: VisualTokens

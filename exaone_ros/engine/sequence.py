@@ -33,7 +33,9 @@ class Outcome(enum.Enum):
     DONE = "done"
     """Answered in full."""
     BUDGET = "budget"
-    """A token budget ended the reasoning or a free answer; what there is, is valid."""
+    """A budget of tokens or time ended the reasoning or a free answer; what there is, is valid."""
+    DEADLINE = "deadline"
+    """The deadline came before the answer was complete; there is no result."""
     CANCELLED = "cancelled"
     """The caller did not want the answer any more."""
     FAILED = "failed"
@@ -107,6 +109,9 @@ class Sequence:
         self._context = context
         self._length = prefix.length
         self._pending: list[int] = question.tokens.tolist()
+        self._tokens = self._pending.copy()
+        self.reading = True
+        """True until the prompt has been run, and again after `restart`."""
         self._evidence: list[TokenEvidence] = []
         self._answer_tokens = 0
         self._chosen: set[int] = set()
@@ -136,6 +141,23 @@ class Sequence:
         """int64 [n], the tokens to run next: the prompt at first, then each chosen token with those it forces."""
         return np.array(self._pending, np.int64)
 
+    @property
+    def answering(self) -> bool:
+        """True once the reasoning, if there is any, is over."""
+        return len(self._constraints) < 2
+
+    @property
+    def reasoning_bytes(self) -> bytes:
+        """The reasoning so far, up to where a closing tag may have begun; may end inside a character."""
+        if self._thinking is None:
+            return b""
+        return self._thinking.settled if not self.answering else self._thinking.content
+
+    @property
+    def answer_bytes(self) -> bytes:
+        """The answer so far; may end inside a character."""
+        return b"".join(token.text for token in self._evidence)
+
     def advance(self, logits: NDArray[np.float32]) -> None:
         """Choose the token behind `next_tokens`, which have been run.
 
@@ -144,13 +166,44 @@ class Sequence:
         Args:
             logits: float32 [vocab] at the last of `next_tokens`.
         """
-        self._length += len(self._pending)
-        self._pending = []
+        self.read(len(self._pending))
+        self.reading = False
         try:
             self._choose(logits)
             self._settle()
         except ExaoneError as error:
             self.fail(error)
+        except Exception as error:  # the grammar library's own; whatever it is, the other sequences go on
+            self.fail(EngineError(f"task '{self.question.name}': decoding failed: {type(error).__name__}: {error}"))
+
+    def read(self, count: int) -> None:
+        """The first `count` of `next_tokens` have been run, and no logits were asked for."""
+        self._length += count
+        del self._pending[:count]
+
+    def restart(self, prefix: Prefix) -> None:
+        """Start over from the prefix in a new slot: what was decoded so far is run again, not decided again."""
+        self.prefix = prefix
+        self._length, self._pending, self.reading = prefix.length, self._tokens.copy(), True
+
+    def conclude(self) -> None:
+        """Close the reasoning now, as its budget would, and go on to the answer; without effect on an answer."""
+        if self.finished or self.answering or self._thinking is None:
+            return
+        self._thinking.conclude()
+        try:
+            self._settle()
+        except ExaoneError as error:
+            self.fail(error)
+
+    @property
+    def cuttable(self) -> bool:
+        """True where what is decoded so far is an answer: free text that has begun."""
+        return not self.finished and self.answering and bool(self._evidence) and self.question.schema is None
+
+    def expire(self, *, cut: bool) -> None:
+        """End because of the deadline; `cut`: free text that has begun is an answer as it is."""
+        self.outcome = Outcome.BUDGET if cut and self.cuttable else Outcome.DEADLINE
 
     def fail(self, error: ExaoneError) -> None:
         """End without an answer."""
@@ -162,7 +215,7 @@ class Sequence:
 
     def decoded(self) -> Decoded:
         """The answer, for `Task.read`."""
-        text = b"".join(token.text for token in self._evidence).decode("utf-8", "replace")
+        text = self.answer_bytes.decode("utf-8", "replace")
         reasoning = self._thinking.text if self._thinking else ""
         return Decoded(text, tuple(self._evidence), reasoning)
 
@@ -208,6 +261,7 @@ class Sequence:
 
     def _append(self, token: int, evidence: TokenEvidence) -> None:
         self._pending.append(token)
+        self._tokens.append(token)
         if len(self._constraints) == 1:  # the answer, not the reasoning before it
             self._answer_tokens += 1
             if token not in self._table.end_of_turn:

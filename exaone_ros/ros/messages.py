@@ -22,6 +22,7 @@ Result = TypeVar("Result", Grounding, Counted)
 _OUTCOMES = {
     Outcome.DONE: Decision.OUTCOME_DONE,
     Outcome.BUDGET: Decision.OUTCOME_BUDGET,
+    Outcome.DEADLINE: Decision.OUTCOME_DEADLINE,
     Outcome.CANCELLED: Decision.OUTCOME_CANCELLED,
     Outcome.FAILED: Decision.OUTCOME_FAILED,
 }
@@ -133,6 +134,8 @@ def _decision(publication: Publication, timely: TimelyAnswer, task: Decide) -> D
         message.message = str(answer.error)
     elif timely.missed_deadline:
         message.message = "the answer came after the task's deadline"
+    elif answer.outcome is Outcome.DEADLINE:
+        message.message = "the deadline came before the answer was complete"
     elif answer.outcome is Outcome.BUDGET:
         message.message = "the reasoning reached its budget and was made to conclude"
     elif answer.outcome is Outcome.CANCELLED:

@@ -11,7 +11,7 @@ import pytest
 from engine.strict_backend import Content, StrictBackend
 
 from exaone_ros.engine.backend import Row
-from exaone_ros.engine.decode import decode
+from exaone_ros.engine.decode import Batch
 from exaone_ros.engine.grammar import Grammars
 from exaone_ros.engine.sampling import GENERAL, GREEDY, Sampling
 from exaone_ros.engine.sequence import Outcome, Prefix, Question, Sequence
@@ -64,10 +64,17 @@ SCHEMAS = [
 ]
 
 
-def run(backend: StrictBackend, sequences: list[Sequence], slots: list[int] | None = None, **kwargs: Any) -> Timings:
+def run(backend: StrictBackend, sequences: list[Sequence], prefill_tokens: int = 512) -> Timings:
+    """Run sequences until each is finished; those without a slot take turns."""
     backend.run([Row(0, 0, HEAD, logits=0)])
-    meter = Meter()
-    decode(backend, sequences, slots or list(range(1, backend.slots)), meter, **kwargs)
+    batch, meter = Batch(backend, prefill_tokens), Meter()
+    waiting, free = list(sequences), list(range(1, backend.slots))
+    while waiting or batch.running:
+        batch.join({free.pop(0): waiting.pop(0) for _ in range(min(len(free), len(waiting)))}, meter)
+        batch.step(list(batch.running), meter)
+        for slot in [slot for slot, sequence in batch.running.items() if sequence.finished]:
+            batch.leave(slot)
+            free.append(slot)
     assert all(sequence.finished for sequence in sequences)
     return meter.read()
 
@@ -154,29 +161,10 @@ def test_an_answer_without_any_choice_needs_no_call(make: Maker) -> None:
 
 def test_finished_questions_leave_the_batch(make: Maker) -> None:
     backend = StrictBackend()
-    order: list[str] = []
-    run(
-        backend,
-        [make("long", SCHEMAS[5], name="long"), make("short", {"enum": ["a", "b"]}, name="short")],
-        finished=lambda sequence: order.append(sequence.question.name),
-    )
-    assert order == ["short", "long"]
+    short = make("short", {"enum": ["a", "b"]})
+    run(backend, [make("long", SCHEMAS[5]), short])
+    assert short.outcome is Outcome.DONE
     assert [len(rows) for rows in backend.calls[1:]][-1] == 1
-
-
-def test_cancelling_ends_running_and_waiting_questions_and_keeps_finished_ones(make: Maker) -> None:
-    backend = StrictBackend(slots=3)
-    sequences = [
-        make("quick", {"enum": ["a", "b"]}),
-        make("long", SCHEMAS[5]),
-        make("x", SCHEMAS[5]),
-        make("y", SCHEMAS[5]),
-    ]
-    ended: list[Sequence] = []
-    run(backend, sequences, stop=lambda: len(backend.calls) >= 4, finished=ended.append)
-    outcomes = [sequence.outcome for sequence in sequences]
-    assert outcomes == [Outcome.DONE, Outcome.CANCELLED, Outcome.CANCELLED, Outcome.CANCELLED]
-    assert len(backend.calls) == 4 and sorted(map(id, ended)) == sorted(map(id, sequences))
 
 
 def test_a_backend_that_raises_fails_its_batch_and_those_that_wait_go_on(make: Maker) -> None:
@@ -309,9 +297,3 @@ def test_a_prompt_too_long_is_refused_with_its_numbers(make: Maker) -> None:
 def test_a_schema_that_is_refused_is_the_questions_own_error(make: Maker) -> None:
     with pytest.raises(TaskError, match="banana"):
         make("q", {"type": "banana"})
-
-
-def test_without_a_free_slot_nothing_starts(make: Maker) -> None:
-    backend = StrictBackend()
-    with pytest.raises(EngineError, match="no free KV slot"):
-        decode(backend, [make("q", SCHEMAS[1])], [], Meter())
