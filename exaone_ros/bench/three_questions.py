@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,10 @@ from exaone_ros.tasks import Task
 from exaone_ros.tasks.evidence import Decoded
 from exaone_ros.training.splits import frame_seed
 from exaone_ros.view.tally import percentiles
+
+
+SETTLE_S = 0.25
+"""Before each timed frame: the threads of the one that was just timed spin for a while before they sleep."""
 
 
 class Contestant:
@@ -84,6 +89,7 @@ def measure(
             results: dict[str, list[dict[str, Any]]] = defaultdict(list)
             for i in range(frame_count):
                 for contestant in contestants:
+                    time.sleep(SETTLE_S)
                     reply = contestant.frame(i)
                     reply["same_pixels"] = contestant.frame(i, resized=True)["answers"]
                     results[contestant.name].append(reply)
