@@ -17,8 +17,9 @@ ALLOWED = {
     "cli": {"tasks", "model", "engine"},
     "view": {"tasks", "engine", "sim"},
     "training": {"tasks", "model", "engine", "action", "sim"},
-    "ros": {"tasks", "model", "engine", "action", "sim", "view"},
-    "bench": {"tasks", "model", "engine", "sim", "training", "view", "ros"},
+    "geometry": set(),
+    "ros": {"tasks", "model", "engine", "action", "sim", "view", "geometry"},
+    "bench": {"tasks", "model", "engine", "sim", "training", "view", "ros", "geometry"},
     "nodes": {"ros", "tasks", "model", "engine", "action", "sim", "view"},
 }
 ROS_ROOMS = {"ros", "nodes"}

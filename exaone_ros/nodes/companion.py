@@ -1,12 +1,14 @@
 """The companion node: what follows from the answers of the perception node, without asking the model again.
 
 Subscribes (relative names) to the camera and to ``detections``, ``counts`` and ``decision``; publishes the annotated
-image. One companion serves one camera. A process of its own: drawing costs the perception node nothing, and what is not
-wanted is not started. All callbacks run in the executor's thread.
+image and, where there is depth, ``detections_3d`` and ``markers``. One companion serves one camera. A process of its
+own: drawing costs the perception node nothing, and what is not wanted is not started. All callbacks run in
+the executor's thread.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NoReturn
 
 from rclpy.clock import Clock, ClockType
@@ -22,19 +24,21 @@ from exaone_ros.ros.companion_settings import PARAMETERS, CompanionSettings
 from exaone_ros.ros.messages import time_to_ns
 from exaone_ros.ros.parameters import ParameterSet
 from exaone_ros.ros.recent import RecentMessages
+from exaone_ros.ros.spatial import Spatial
 from exaone_ros.ros.spin import run_node
 
 LOOK_FOR_SUBSCRIBERS_S = 0.2
 
 
 class Companion(Node):
-    """Draws answers of one camera.
+    """Draws and locates the answers of one camera.
 
     Args:
         arguments: of rclpy's Node, for a companion that shares a process: context, namespace, parameter_overrides.
 
     Raises:
         ParameterError: a parameter that is unknown or out of range.
+        MissingExtra: a target frame is wanted and tf2 is not installed.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -46,7 +50,8 @@ class Companion(Node):
         self._images: RecentMessages[Image | CompressedImage] = RecentMessages(settings.max_age_ns)
         self._image_subscription: Subscription | None = None
         self._annotated = AnnotatedImage(self, self._images, settings.jpeg_quality)
-        self.create_subscription(Detection2DArray, "detections", self._annotated.on_detections, qos.answers())
+        self._spatial = Spatial(self, settings.spatial) if settings.spatial is not None else None
+        self.create_subscription(Detection2DArray, "detections", self._on_detections, qos.answers())
         self.create_subscription(ObjectCounts, "counts", self._annotated.on_counts, qos.answers())
         self.create_subscription(Decision, "decision", self._annotated.on_decision, qos.answers())
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # a paused simulation has subscribers too
@@ -57,6 +62,16 @@ class Companion(Node):
 
     def end(self) -> None:
         """Nothing to stop."""
+
+    def _on_detections(self, message: Detection2DArray) -> None:
+        self._annotated.on_detections(message)
+        if self._spatial is not None:
+            self._spatial.on_detections(message)
+
+    @property
+    def spatial_counts(self) -> Counter[str]:
+        """What became of detections in space, see `Spatial.counts`."""
+        return self._spatial.counts if self._spatial is not None else Counter()
 
     @property
     def takes_images(self) -> bool:
