@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.errors import CheckpointError
 from exaone_ros.model.config import ModelConfig, TextConfig, VisionConfig, read_json
+from exaone_ros.model.published import Layout, PublishedWeight, assemble, read_layout
 from exaone_ros.model.safetensors_file import ITEM_BYTES, StoredTensor, read_header
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -48,12 +49,14 @@ class Checkpoint:
         config: its hyper-parameters.
         tensors: where each weight is stored, by canonical name.
         unused: names in the files of tensors that the model does not use (MTP layer, buffers).
+        layout: of the weights that were published quantised; None where all are plain.
     """
 
     directory: Path
     config: ModelConfig
     tensors: Mapping[str, StoredTensor] = field(repr=False)
     unused: tuple[str, ...] = field(repr=False, default=())
+    layout: Layout | None = None
 
     @classmethod
     def open(cls, directory: str | Path) -> Checkpoint:
@@ -68,12 +71,17 @@ class Checkpoint:
         if not directory.is_dir():
             raise CheckpointError(f"checkpoint directory {directory} does not exist; give a directory with config.json")
         config = ModelConfig.read(directory)
+        layout = read_layout(read_json(directory / "config.json"), str(directory / "config.json"))
         found: dict[str, StoredTensor] = {}
+        quantised: dict[str, dict[str, StoredTensor]] = {}
         unused: list[str] = []
         expected = expected_shapes(config)
         for tensor in _stored_tensors(directory):
             name = canonical_name(tensor.name)
-            if name not in expected:
+            part = _part_of(layout, name, tensor) if layout else None
+            if part is not None and part[0] + ".weight" in expected:
+                quantised.setdefault(part[0], {})[part[1]] = tensor
+            elif name not in expected:
                 unused.append(tensor.name)
             elif name in found:
                 raise CheckpointError(
@@ -81,9 +89,15 @@ class Checkpoint:
                 )
             else:
                 found[name] = tensor
+        for layer, parts in quantised.items():
+            assert layout is not None
+            name = layer + ".weight"
+            if name in found:
+                raise CheckpointError(f"{found[name].file}: '{name}' is there both plain and quantised; expected one")
+            found[name] = assemble(layout, layer, expected[name], parts)
         for name, shape in expected.items():
             _check(directory, name, shape, found.get(name))
-        return cls(directory, config, MappingProxyType(found), tuple(sorted(unused)))
+        return cls(directory, config, MappingProxyType(found), tuple(sorted(unused)), layout if quantised else None)
 
     def read(self, name: str) -> NDArray[np.float32]:
         """The weight of the canonical name as float32; a view of the file where it is stored as float32.
@@ -107,9 +121,15 @@ class Checkpoint:
 
     @property
     def dtype(self) -> str:
-        """The most frequent type of the stored weights: "F32", "F16" or "BF16"."""
+        """The most frequent type of the stored weights: "F32", "F16", "BF16", or the name of a quantised layout."""
         kinds = [tensor.dtype for tensor in self.tensors.values()]
         return max(sorted(set(kinds)), key=kinds.count)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The configuration and every weight file."""
+        weights = {file for tensor in self.tensors.values() for file in tensor.files}
+        return tuple(sorted({self.directory / "config.json"} | weights))
 
     def fingerprint(self) -> str:
         """SHA-256 over the content of the configuration and of every weight file, as hex.
@@ -117,8 +137,7 @@ class Checkpoint:
         Reads all files: about a second per gigabyte.
         """
         digest = hashlib.sha256()
-        files = {self.directory / "config.json"} | {tensor.file for tensor in self.tensors.values()}
-        for path in sorted(files):
+        for path in self.files:
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
             with path.open("rb") as file:
                 while block := file.read(_HASH_BLOCK):
@@ -222,6 +241,14 @@ def _stored_tensors(directory: Path) -> Iterator[StoredTensor]:
             yield header[name]
 
 
+def _part_of(layout: Layout, name: str, tensor: StoredTensor) -> tuple[str, str] | None:
+    """Layer and part that a tensor of canonical name `name` is in a quantised layout; None where it is plain."""
+    for part in sorted(layout.parts, key=len, reverse=True):
+        if name.endswith(part) and (part != ".weight" or tensor.dtype not in ITEM_BYTES):
+            return name.removesuffix(part), part
+    return None
+
+
 def _check(directory: Path, name: str, shape: tuple[int, ...], tensor: StoredTensor | None) -> None:
     if tensor is None:
         raise CheckpointError(
@@ -233,7 +260,8 @@ def _check(directory: Path, name: str, shape: tuple[int, ...], tensor: StoredTen
             f"{tensor.file}: tensor '{tensor.name}' has shape {list(tensor.shape)}; expected {list(shape)} from "
             "config.json"
         )
-    if tensor.dtype not in ITEM_BYTES:
+    if tensor.dtype not in ITEM_BYTES and not isinstance(tensor, PublishedWeight):
         raise CheckpointError(
-            f"{tensor.file}: tensor '{tensor.name}' is of type {tensor.dtype}; expected one of {tuple(ITEM_BYTES)}"
+            f"{tensor.file}: tensor '{tensor.name}' is of type {tensor.dtype}; expected one of {tuple(ITEM_BYTES)}, or "
+            "a quantization_config in config.json that says how it was quantised"
         )

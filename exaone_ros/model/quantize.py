@@ -15,9 +15,12 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from exaone_ros.errors import CheckpointError
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.onnx_values import Derived
 from exaone_ros.model.precision import Precision, WeightFormat
+from exaone_ros.model.published import PublishedWeight
+from exaone_ros.model.quantized import Quantized
 
 INT4 = np.dtype(ml_dtypes.int4)
 FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
@@ -32,41 +35,6 @@ _DTYPES = {
     WeightFormat.FP8: FP8,
     WeightFormat.NVFP4: FP4,
 }
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """A quantised weight as arrays.
-
-    weight[i, o] = values[i, o] * scale[i / block, o] * global_scale + offset[i / block, o]
-
-    Attributes:
-        values: int4, int8, float8_e4m3fn or float4_e2m1fn [in, out].
-        scale: [in / block, out], or [out] without blocks; positive.
-        global_scale: of the scales themselves (NVFP4), a scalar.
-        offset: [in / block, out], from formats with zero points.
-        input_scale: [in]; the layer's inputs are multiplied by it, the weight is already divided by it.
-    """
-
-    values: NDArray[Any]
-    scale: NDArray[Any]
-    global_scale: NDArray[Any] | None = None
-    offset: NDArray[Any] | None = None
-    input_scale: NDArray[Any] | None = None
-
-    def dequantized(self) -> NDArray[np.float32]:
-        """The weight that a product with it amounts to, float32 [out, in] as in a checkpoint."""
-        weight = self.values.astype(np.float32)
-        repeats = len(weight) // len(self.scale) if self.scale.ndim == 2 else 1
-        scale = self.scale.astype(np.float32)
-        if self.global_scale is not None:
-            scale = scale * self.global_scale.astype(np.float32)
-        weight *= np.repeat(scale, repeats, axis=0) if scale.ndim == 2 else scale
-        if self.offset is not None:
-            weight += np.repeat(self.offset.astype(np.float32), repeats, axis=0)
-        if self.input_scale is not None:
-            weight *= self.input_scale.astype(np.float32)[:, None]
-        return np.ascontiguousarray(weight.T)
 
 
 @dataclass(frozen=True)
@@ -138,6 +106,90 @@ class Quantizer:
             part("global_scale", compute, ()) if nvfp4 else None,
             input_scale=part("input_scale", compute, (into,)) if name in self._input_scales else None,
         )
+
+
+class PublishedLinears:
+    """Hands out the weights of a checkpoint that was published quantised as they are; a `LinearSource`.
+
+    A layer that the publisher left plain stays plain. Scales are rounded to the compute type.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, precision: Precision) -> None:
+        """Prepare; `precision` has the format of the checkpoint's layout."""
+        self._checkpoint, self._compute = checkpoint, precision.compute
+        self._latest: Callable[[str], Quantized] = lru_cache(maxsize=1)(self.quantize)
+
+    def quantize(self, name: str) -> Quantized:
+        """The quantised weight `<name>.weight`."""
+        weight = self._checkpoint.stored(name + ".weight")
+        assert isinstance(weight, PublishedWeight)
+        found = weight.quantized()
+        low = self._compute
+        # A scale of zero, which TensorRT refuses, belongs to weights that are all zero: with 1 they still are.
+        values = np.where(_wide(found.scale == 0, found), 0, found.values.astype(np.float32)).astype(found.values.dtype)
+        scale = np.where(found.scale == 0, np.float32(1), np.maximum(found.scale, _smallest(low))).astype(low)
+        offset = None if found.offset is None else found.offset.astype(low)
+        return Quantized(values, scale, offset=offset, block=found.block)
+
+    def linear(self, name: str) -> QuantizedLinear | None:
+        weight = self._checkpoint.stored(name + ".weight")
+        if not isinstance(weight, PublishedWeight) or not name.startswith("text.layers."):
+            return None
+        out, into = weight.shape
+        scale_shape, has_offset = weight.layout.scales(out, into)
+        block = into // scale_shape[0] if len(scale_shape) == 2 else None
+
+        def part(field: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Derived:
+            return Derived(dtype, shape, lambda: getattr(self._latest(name), field))
+
+        return QuantizedLinear(
+            block,
+            part("values", _DTYPES[weight.layout.format], (into, out)),
+            part("scale", self._compute, scale_shape),
+            offset=part("offset", self._compute, scale_shape) if has_offset else None,
+        )
+
+
+def _wide(flags: NDArray[np.bool_], found: Quantized) -> NDArray[np.bool_]:
+    """Flags of scales as flags of the values that they belong to."""
+    repeats = found.block or len(found.values) // len(flags) if flags.ndim == 2 else 1
+    return np.repeat(flags, repeats, axis=0)[: len(found.values)] if flags.ndim == 2 else flags
+
+
+def _smallest(compute: np.dtype[Any]) -> np.float32:
+    """The least positive number that stays one in the compute type."""
+    return np.float32(ml_dtypes.finfo(compute).smallest_subnormal)
+
+
+def linear_source(
+    checkpoint: Checkpoint, precision: Precision, input_scales: Mapping[str, NDArray[np.float32]] | None = None
+) -> Quantizer | PublishedLinears | None:
+    """Where the weights of a decoder's linear layers come from; None: all are plain.
+
+    A checkpoint that was published in the format of the precision is taken as it is. In any other precision its weights
+    are dequantised and rounded anew, or computed with as they are.
+
+    Raises:
+        CheckpointError: scales are given for a checkpoint that is quantised already.
+    """
+    if precision.weights is WeightFormat.PLAIN:
+        return None
+    layout = checkpoint.layout
+    if layout is not None and input_scales:
+        raise CheckpointError(
+            f"{checkpoint.directory} is quantised already ({layout.name}): scales must be searched on plain weights; "
+            "calibrate the unquantised release, or leave the calibration out"
+        )
+    if layout is not None and layout.format is precision.weights and _fits(checkpoint):
+        return PublishedLinears(checkpoint, precision)
+    return Quantizer(checkpoint, precision, input_scales)
+
+
+def _fits(checkpoint: Checkpoint) -> bool:
+    """Whether the graphs can express the blocks: each must hold whole inputs, and all be equal."""
+    published = [tensor for tensor in checkpoint.tensors.values() if isinstance(tensor, PublishedWeight)]
+    scales = [(tensor.shape[1], tensor.layout.scales(*tensor.shape)[0]) for tensor in published]
+    return all(len(shape) == 1 or into % shape[0] == 0 for into, shape in scales)
 
 
 def block_size(weights: WeightFormat, into: int) -> int | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +18,12 @@ from exaone_ros.errors import CheckpointError
 
 MAX_HEADER_BYTES = 100 * 1024 * 1024  # the limit of the safetensors library itself
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+# Parts of weights that were published quantised.
+PART_DTYPES: dict[str, np.dtype[Any]] = {
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+}
 OTHER_DTYPES = ("F64", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL", "F8_E4M3", "F8_E5M2")
 
 
@@ -40,6 +47,11 @@ class StoredTensor:
     offset: int
     length: int
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that the values lie in."""
+        return (self.file,)
+
     def read(self) -> NDArray[np.float32]:
         """The values as float32; a read-only view of the mapped file where they are stored as such.
 
@@ -51,14 +63,34 @@ class StoredTensor:
                 f"{self.file}: tensor '{self.name}' is of type {self.dtype}; expected one of {tuple(ITEM_BYTES)}"
             )
         raw_type = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[self.dtype]
-        try:
-            raw = np.memmap(self.file, dtype=raw_type, mode="r", offset=self.offset, shape=self.shape or (1,))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self.file}: tensor '{self.name}' cannot be read: {error}") from error
-        values = np.asarray(raw).reshape(self.shape)
+        values = self._mapped(np.dtype(raw_type))
         if self.dtype == "BF16":  # the upper half of a float32
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32, copy=False)
+
+    def raw(self) -> NDArray[Any]:
+        """The values in their own type where that is a part of a quantised weight, else as `read` gives them.
+
+        Raises:
+            CheckpointError: the file cannot be read, or type, shape and data do not fit together.
+        """
+        dtype = PART_DTYPES.get(self.dtype)
+        if dtype is None:
+            return self.read()
+        expected = int(np.prod(self.shape, dtype=np.int64)) * dtype.itemsize
+        if self.length != expected:
+            raise CheckpointError(
+                f"{self.file}: tensor '{self.name}' of type {self.dtype} and shape {list(self.shape)} takes "
+                f"{self.length} bytes; expected {expected}: type, shape or data is mislabelled"
+            )
+        return self._mapped(dtype)
+
+    def _mapped(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        try:
+            raw = np.memmap(self.file, dtype=dtype, mode="r", offset=self.offset, shape=self.shape or (1,))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.file}: tensor '{self.name}' cannot be read: {error}") from error
+        return np.asarray(raw).reshape(self.shape)
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:

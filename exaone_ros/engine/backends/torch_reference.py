@@ -184,7 +184,9 @@ def load_transformers_model(checkpoint: Checkpoint, attention: str = "sdpa") -> 
 def _transformers_config(directory: Path, config: ModelConfig) -> dict[str, Any]:
     """The content of config.json, rid of what `transformers` stumbles over."""
     raw: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    raw.pop("quantization_config", None)  # the weights come dequantised
     text = {**raw["text_config"], "model_type": "exaone4", "layer_types": list(config.text.layer_types)}
+    text.pop("quantization_config", None)
     text["head_dim"] = config.text.head_dim
     # Our text of L and G is spelled out in layer_types already; transformers computes with the number only.
     text["sliding_window_pattern"] = None if config.text.sliding_window is None else 4

@@ -25,7 +25,7 @@ from exaone_ros.model.decoder_graph import build_decoder
 from exaone_ros.model.onnx_graph import Graph, Weights
 from exaone_ros.model.precision import PRECISIONS, Precision, WeightFormat
 from exaone_ros.model.preprocess import PreprocessConfig
-from exaone_ros.model.quantize import Quantizer
+from exaone_ros.model.quantize import linear_source
 from exaone_ros.model.vision_graph import build_vision
 
 ANY_GPU = "any"
@@ -184,8 +184,7 @@ def plan_jobs(
     preprocess = PreprocessConfig.read(checkpoint.directory, checkpoint.config.vision)
     if precision.weights is WeightFormat.PLAIN and scales is not None:
         raise EngineError(f"precision '{precision.name}' quantises nothing: calibration frames change nothing in it")
-    by_layer = scales.by_layer if scales else None
-    linears = None if precision.weights is WeightFormat.PLAIN else Quantizer(checkpoint, precision, by_layer)
+    linears = linear_source(checkpoint, precision, scales.by_layer if scales else None)
     graphs = [
         build_vision(checkpoint, preprocess, vision.opset, plain),
         build_decoder(
@@ -237,9 +236,8 @@ def graph_hash(graph: Graph) -> str:
 
 def remembered_fingerprint(checkpoint: Checkpoint, root: Path) -> str:
     """The fingerprint of a checkpoint; its files are read again only when their size or time changed."""
-    files = sorted({checkpoint.directory / "config.json"} | {t.file for t in checkpoint.tensors.values()})
     preprocess = [p for p in (checkpoint.directory / "preprocessor_config.json",) if p.is_file()]
-    stats = [f"{p.resolve()} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in [*files, *preprocess]]
+    stats = [f"{p.resolve()} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in [*checkpoint.files, *preprocess]]
     state = hashlib.sha256("\n".join(stats).encode()).hexdigest()
     path = root / FINGERPRINTS
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model.published_checkpoint import write_published
 from model.tiny_checkpoint import tiny_config, write_checkpoint
 
 from exaone_ros.engine.tensorrt.build import build_engine, make_logger
@@ -29,21 +30,21 @@ except MissingExtra as error:
 
 CAPACITY = Capacity(slots=3, context=128, chunk=64, visual_tokens=48)
 BUNDLED = Path(__file__).parents[3] / "models" / "exaone4_5-tabletop-tiny" / "config.json"
+REAL_HEADS = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "head_dim": 128,
+    "num_hidden_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
 PRECISIONS = ["float16", "bfloat16", "int4", "int4-bfloat16", "int8", "fp8", "nvfp4"]
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """Two layers with the head sizes of the real model: 128 in the decoder, 64 in the vision encoder."""
-    text = {
-        "hidden_size": 256,
-        "intermediate_size": 512,
-        "head_dim": 128,
-        "num_hidden_layers": 2,
-        "layer_types": ["sliding_attention", "full_attention"],
-    }
     vision = {"hidden_size": 256, "depth": 2, "fullatt_block_indexes": [1]}
-    return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("real-heads"), tiny_config(text, vision)))
+    return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("real-heads"), tiny_config(REAL_HEADS, vision)))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,17 @@ def test_a_decoder_with_scaled_inputs_is_built(checkpoint: Checkpoint, tmp_path:
     _, job = plan_jobs(checkpoint, RTX, None, precision("int4-bfloat16"), CAPACITY, tmp_path, scales)
     job.graph.save(tmp_path / "graph.onnx", Weights.FILE)
     assert build_engine(RTX, job.plan, tmp_path / "graph.onnx").nbytes > 10_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("awq", "int4"), ("packed", "int4-bfloat16"), ("fp8-blocks", "fp8-bfloat16"), ("fp8-channel", "fp8-bfloat16")],
+)
+def test_decoders_of_published_checkpoints_are_built(tmp_path: Path, kind: str, name: str) -> None:
+    """Weights as they are: with offsets for zero points, and with scales for blocks of 128."""
+    write_published(tmp_path / "published", kind, tiny_config(REAL_HEADS, {"hidden_size": 256, "depth": 1}), group=128)
+    published = Checkpoint.open(tmp_path / "published")
+    assert len(build(published, name, "decoder", tmp_path)) > 10_000
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
