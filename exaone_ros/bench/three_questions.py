@@ -30,7 +30,6 @@ from exaone_ros.tasks.evidence import Decoded
 from exaone_ros.training.splits import frame_seed
 from exaone_ros.view.tally import percentiles
 
-
 SETTLE_S = 0.25
 """Before each timed frame: the threads of the one that was just timed spin for a while before they sleep."""
 

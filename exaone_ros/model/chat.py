@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.errors import CheckpointError, TaskError
-from exaone_ros.model.config import ModelConfig, read_json
+from exaone_ros.model.config import ModelConfig
+from exaone_ros.model.config_section import read_json
 from exaone_ros.model.vocabulary import Vocabulary
 
 # Private-use characters: no template writes them, and text of users is put in after rendering.

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.errors import CheckpointError
-from exaone_ros.model.config import ModelConfig, TextConfig, VisionConfig, read_json
+from exaone_ros.model.config import ModelConfig, TextConfig, VisionConfig
+from exaone_ros.model.config_section import read_json
 from exaone_ros.model.published import Layout, PublishedWeight, assemble, read_layout
 from exaone_ros.model.safetensors_file import ITEM_BYTES, StoredTensor, read_header
 

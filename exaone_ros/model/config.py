@@ -7,7 +7,6 @@ for `layer_types`. A missing key has the default of `transformers`' Exaone4_5Con
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.errors import CheckpointError
+from exaone_ros.model.config_section import Section, read_json
 
 SLIDING = "sliding_attention"
 FULL = "full_attention"
@@ -155,9 +155,9 @@ class ModelConfig:
             raise CheckpointError(
                 f"{where}: model_type is {model_type!r}; expected 'exaone4_5': this is no EXAONE 4.5 checkpoint"
             )
-        top = _Section(raw, where)
-        vision = _vision(_Section(top.section("vision_config"), f"{where}: vision_config"))
-        text_section = _Section(top.section("text_config"), f"{where}: text_config")
+        top = Section(raw, where)
+        vision = _vision(Section(top.section("vision_config"), f"{where}: vision_config"))
+        text_section = Section(top.section("text_config"), f"{where}: text_config")
         tied = raw.get("tie_word_embeddings", text_section.raw.get("tie_word_embeddings", False))
         text = _text(text_section, tied=bool(tied))
         if vision.out_hidden != text.hidden:
@@ -176,51 +176,7 @@ class ModelConfig:
         return cls(vision, text, top.integer("image_token_id", 67), eos_tokens)
 
 
-class _Section:
-    """One object of the configuration, whose values are checked as they are read."""
-
-    def __init__(self, raw: dict[str, Any], where: str) -> None:
-        self.raw = raw
-        self.where = where
-
-    def section(self, key: str) -> dict[str, Any]:
-        value = self.raw.get(key)
-        if not isinstance(value, dict):
-            raise CheckpointError(f"{self.where}: '{key}' is {value!r}; expected an object")
-        return value
-
-    def integer(self, key: str, default: int, least: int = 0) -> int:
-        value = self.raw.get(key)
-        if value is None:
-            value = default
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise CheckpointError(f"{self.where}: {key} is {value!r}; expected an integer of at least {least}")
-        return value
-
-    def square(self, key: str, default: int) -> int:
-        """An integer, or a list that names the same integer for each axis."""
-        value = self.raw.get(key)
-        if isinstance(value, list) and value and all(v == value[0] for v in value):
-            return _Section({key: value[0]}, self.where).integer(key, default, 1)
-        return self.integer(key, default, 1)
-
-    def number(self, key: str, default: float | None) -> float:
-        value = self.raw.get(key)
-        if value is None:
-            value = default
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
-            raise CheckpointError(f"{self.where}: {key} is {value!r}; expected a positive number")
-        return float(value)
-
-    def must_be(self, key: str, expected: Any) -> None:
-        value = self.raw.get(key, expected)
-        if value != expected:
-            raise CheckpointError(
-                f"{self.where}: {key} is {value!r}; EXAONE 4.5 has {expected!r} and nothing else is built"
-            )
-
-
-def _vision(section: _Section) -> VisionConfig:
+def _vision(section: Section) -> VisionConfig:
     section.must_be("model_type", "exaone4_5_vision")
     section.must_be("hidden_act", "silu")
     rope = section.raw.get("rope_parameters") or section.raw.get("rope_scaling") or {}
@@ -244,7 +200,7 @@ def _vision(section: _Section) -> VisionConfig:
         window_px=section.integer("window_size", 112, 1),
         out_hidden=section.integer("out_hidden_size", 3584, 1),
         full_attention_blocks=tuple(sorted({b for b in full if b < depth})),
-        rope_theta=_Section(rope, f"{section.where}: rope_parameters").number(
+        rope_theta=Section(rope, f"{section.where}: rope_parameters").number(
             "rope_theta", section.number("rope_theta", 10_000.0)
         ),
     )
@@ -263,7 +219,7 @@ def _vision(section: _Section) -> VisionConfig:
     return config
 
 
-def _text(section: _Section, *, tied: bool) -> TextConfig:
+def _text(section: Section, *, tied: bool) -> TextConfig:
     model_type = section.raw.get("model_type", "exaone4")
     if model_type not in TEXT_MODEL_TYPES:
         raise CheckpointError(f"{section.where}: model_type is {model_type!r}; expected one of {TEXT_MODEL_TYPES}")
@@ -297,7 +253,7 @@ def _text(section: _Section, *, tied: bool) -> TextConfig:
     )
 
 
-def _layer_types(section: _Section, layers: int, window: int | None) -> tuple[str, ...]:
+def _layer_types(section: Section, layers: int, window: int | None) -> tuple[str, ...]:
     types = section.raw.get("layer_types")
     if types is None:
         return _pattern_types(section, layers, window)
@@ -314,7 +270,7 @@ def _layer_types(section: _Section, layers: int, window: int | None) -> tuple[st
     return tuple(types[:layers])
 
 
-def _pattern_types(section: _Section, layers: int, window: int | None) -> tuple[str, ...]:
+def _pattern_types(section: Section, layers: int, window: int | None) -> tuple[str, ...]:
     """Layer types from `sliding_window_pattern`: "LLLG", or 4 for the same."""
     pattern = section.raw.get("sliding_window_pattern", 4)
     if window is None or pattern is None or pattern == 0:
@@ -330,11 +286,11 @@ def _pattern_types(section: _Section, layers: int, window: int | None) -> tuple[
     )
 
 
-def _rope(section: _Section, max_context: int) -> RopeConfig:
+def _rope(section: Section, max_context: int) -> RopeConfig:
     raw = section.raw.get("rope_scaling") or section.raw.get("rope_parameters") or {}
     if not isinstance(raw, dict):
         raise CheckpointError(f"{section.where}: rope_parameters is {raw!r}; expected an object")
-    rope = _Section(raw, f"{section.where}: rope_parameters")
+    rope = Section(raw, f"{section.where}: rope_parameters")
     theta = rope.number("rope_theta", section.number("rope_theta", 10_000.0))
     kind = raw.get("rope_type", raw.get("type", "default"))
     if raw.get("partial_rotary_factor", section.raw.get("partial_rotary_factor", 1.0)) not in (None, 1.0):
@@ -363,20 +319,3 @@ def _check_heads(where: str, hidden: int, heads: int, kv_heads: int, key: str) -
         raise CheckpointError(f"{where}: hidden_size {hidden} is no multiple of {key} {heads}")
     if heads % kv_heads:
         raise CheckpointError(f"{where}: {heads} query heads cannot share {kv_heads} kv heads evenly")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file of a checkpoint.
-
-    Raises:
-        CheckpointError: the file is missing, unreadable, no JSON, or not an object.
-    """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; expected a checkpoint directory with this file in it") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}; fetch the file again") from error
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path} holds a {type(raw).__name__}; expected a JSON object")
-    return raw

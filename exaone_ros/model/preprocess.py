@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.errors import CheckpointError, ImageError
-from exaone_ros.model.config import VisionConfig, read_json
+from exaone_ros.model.config import VisionConfig
+from exaone_ros.model.config_section import read_json
 
 MAX_SIDE_PX = 16384
 MAX_ASPECT_RATIO = 200  # the limit of transformers' smart_resize

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from exaone_ros.errors import CheckpointError, TaskError, require
-from exaone_ros.model.config import read_json
+from exaone_ros.model.config_section import read_json
 
 
 @dataclass(frozen=True)
