@@ -11,7 +11,7 @@ ENGINE = ["llguidance>=1.9.1,<2", "ml_dtypes>=0.5,<1", "onnx>=1.18,<2", "tokeniz
 REFERENCE = ["pillow>=10", "torch>=2.6", "transformers>=5.23,<6"]
 SIMULATION = ["mujoco>=3.2,<5"]
 BAGS = ["rosbags>=0.10.10,<0.12"]
-TESTING = [*BAGS, "hypothesis>=6.100", "jsonschema>=4.17", "pytest>=7.4"]
+TESTING = [*BAGS, "hypothesis>=6.100", "jsonschema>=4.17", "pytest>=7.4", "urdf-parser-py>=0.0.4"]
 
 EXTRAS = {
     "cpu": [*ENGINE, "onnxruntime>=1.22,<2"],
@@ -51,7 +51,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
-        *shared_files("config", "launch", "models", "worlds"),
+        *shared_files("config", "description", "launch", "models", "worlds"),
     ],
     # rclpy and the messages come from ROS: see package.xml.
     install_requires=["Jinja2>=3.0", "numpy>=1.23,<3", "opencv-python>=4.6,<5", "PyYAML>=5.4", "setuptools"],

@@ -49,6 +49,8 @@ def install_wheels(distribution: str, path: Path, groups: Sequence[str], report:
 def prepare(distribution: str, groups: Sequence[str], report: Report, path: Path | None = None) -> Runtime:
     """Make a Python ready that runs the nodes: on the sourced ROS 2, or else on wheels of `distribution`."""
     ros = host.find_sourced_ros()
+    if "test" in groups:
+        host.try_debian_packages(host.debian_packages_for_tests(), report)
     if ros is None:
         return install_wheels(distribution, path or ROOT / f".venv-{distribution}", groups, report)
     host.install_debian_packages(host.debian_packages_for_ros(ros), report)

@@ -139,7 +139,7 @@ def test_every_node_has_an_executable(metadata: dict[str, Any]) -> None:
 def test_shipped_files_are_all_listed(metadata: dict[str, Any]) -> None:
     listed = {file for _, files in metadata["data_files"] for file in files}
     tracked = subprocess.run(
-        ["git", "ls-files", "config", "launch", "models", "worlds"],
+        ["git", "ls-files", "config", "description", "launch", "models", "worlds"],
         cwd=ROOT,
         capture_output=True,
         text=True,

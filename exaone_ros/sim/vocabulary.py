@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from exaone_ros.errors import SimulationError
+
 SHAPES = ("cube", "ball", "cylinder", "mug")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
 PERSON, OBSTACLE = "person", "obstacle"
@@ -57,3 +59,29 @@ def parse(text: str) -> tuple[str | None, str | None] | None:
     if noun in SHAPES:
         return noun, colour
     return (None, colour) if noun in ("object", "") and (noun or colour is None) else None
+
+
+LABELS: tuple[str, ...] = (*(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES), PERSON, OBSTACLE)
+"""What ground truth calls things. A simulator that knows numbers only (Gazebo) labels LABELS[i] with i + 1."""
+
+
+def label_number(label: str) -> int:
+    """The number of a label, 1 to 34.
+
+    Raises:
+        SimulationError: nothing is called that.
+    """
+    if label not in LABELS:
+        raise SimulationError(f"label {label!r} is unknown; expected a colour and a shape, '{PERSON}' or '{OBSTACLE}'")
+    return LABELS.index(label) + 1
+
+
+def label_of_number(number: int) -> str:
+    """The inverse of `label_number`.
+
+    Raises:
+        SimulationError: no label has this number.
+    """
+    if not 1 <= number <= len(LABELS):
+        raise SimulationError(f"label number {number} is unknown; expected 1 to {len(LABELS)}")
+    return LABELS[number - 1]

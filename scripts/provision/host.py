@@ -131,6 +131,28 @@ def debian_packages_for_ros(ros: SourcedRos) -> list[DebianPackage]:
     ]
 
 
+def debian_packages_for_tests() -> list[DebianPackage]:
+    """What single tests need, which skip without it."""
+    return [
+        DebianPackage("libsdformat-dev", _has_sdformat, "checking the Gazebo worlds with Gazebo's own parser"),
+        DebianPackage("pkg-config", lambda: shutil.which("pkg-config") is not None, "building that check"),
+    ]
+
+
+def try_debian_packages(packages: Sequence[DebianPackage], report: Report) -> None:
+    """Install what is missing where that is allowed and works; elsewhere say what is done without it, and go on."""
+    missing = [package for package in packages if not package.present()]
+    try:
+        if missing and _apt_prefix() is not None:
+            install_debian_packages(missing, report)
+            return
+        reason = "apt-get may not be run here"
+    except ProvisionError as error:
+        reason = str(error).strip().splitlines()[0]
+    for package in missing:
+        report.say(f"  Without the Debian package {package.name}, tests skip: {package.needed_for} ({reason}).")
+
+
 def install_debian_packages(packages: Sequence[DebianPackage], report: Report) -> None:
     """Install what is missing with apt-get where that is allowed, otherwise say exactly what to type.
 
@@ -203,6 +225,10 @@ def _has_library(name: str) -> bool:
 
 def _has_python_headers() -> bool:
     return (Path(sysconfig.get_path("include")) / "Python.h").is_file()
+
+
+def _has_sdformat() -> bool:
+    return any(Path("/usr/lib").glob("*/pkgconfig/sdformat*.pc"))
 
 
 def _has_gl_driver() -> bool:

@@ -58,7 +58,7 @@ def _build_workspace(path: Path, workspace: Path, stamps: Stamps, report: Report
     """Build both packages; the Python one by links, so that editing its source needs no second build."""
     shipped = [
         file
-        for folder in ("config", "launch", "models", "worlds")
+        for folder in ("config", "description", "launch", "models", "worlds")
         for file in (ROOT / folder).rglob("*")
         if file.is_file()
     ]

@@ -112,3 +112,21 @@ def test_both_lists_name_what_the_design_needs() -> None:
     assert {"cmake", "g++", "ninja-build", "libegl1", "libgl1-mesa-dri", "libgl1", "libglib2.0-0"} <= wheels
     on_ros = {package.name for package in host.debian_packages_for_ros(host.SourcedRos("kilted", "python3"))}
     assert {"ros-kilted-vision-msgs", "ros-kilted-cv-bridge", "python3-opencv"} <= on_ros
+
+
+def test_what_single_tests_need_may_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EXAONE_APT", "0")
+    out = io.StringIO()
+    host.try_debian_packages([missing("libsdformat-dev")], Report(tmp_path / "setup.log", out))
+    assert "Without the Debian package libsdformat-dev, tests skip: the test (apt-get may not be run" in out.getvalue()
+
+
+def test_a_failed_installation_of_it_is_told_and_survived(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(packages: object, report: object) -> None:
+        raise ProvisionError("\nno network\nmore")
+
+    monkeypatch.setattr(host, "_apt_prefix", list)
+    monkeypatch.setattr(host, "install_debian_packages", fail)
+    out = io.StringIO()
+    host.try_debian_packages([missing("libsdformat-dev")], Report(tmp_path / "setup.log", out))
+    assert "(no network)" in out.getvalue()
