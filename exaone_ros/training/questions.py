@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from exaone_ros.tasks import Ask, Count
 from exaone_ros.training import phrases
 from exaone_ros.training.decisions import DecisionAsker
 from exaone_ros.training.question_parts import Question
-from exaone_ros.training.truth import Truth, name_of, relation_label, scaled_box
+from exaone_ros.training.truth import name_of, relation_label, scaled_box
 
 __all__ = ["KINDS", "Question", "Questioner"]
 
@@ -26,31 +27,15 @@ KOREAN_SHARE = 0.3
 
 
 class Questioner(DecisionAsker):
-    """Draws questions about one frame.
+    """Draws questions about one frame; see `Asker` for its arguments."""
 
-    Args:
-        truth: of the frame.
-        rng: source of everything random.
-        language: "en" or "ko"; None = drawn for each question.
-        first_wording: always ask in the first wording (what the tasks ask by default).
-        thinking: whether counts and decisions are reasoned about; None = drawn for each question.
-    """
-
-    def __init__(
-        self,
-        truth: Truth,
-        rng: np.random.Generator,
-        language: str | None = None,
-        first_wording: bool = False,
-        thinking: bool | None = None,
-    ) -> None:
-        super().__init__(truth, rng, language, first_wording, thinking)
-        self._makers: dict[str, Callable[[str], Question | None]] = {
+    @cached_property
+    def _makers(self) -> dict[str, Callable[[str], Question | None]]:
+        return {
             "list": self.everything, "name": self.name, "class": self.of_class, "colour": self.of_colour,
             "several": self.several, "relation": self.relation, "absent": self.absent, "hindrance": self.hindrance,
             "count": self.count, "count_all": self.count_all, "way": self.way, "presence": self.presence,
-            "pick": self.pick, "side": self.side,
-            "pick_relation": self.pick_relation, "see": self.see,
+            "pick": self.pick, "side": self.side, "pick_relation": self.pick_relation, "see": self.see,
         }  # fmt: skip
 
     def ask(self, kind: str) -> Question | None:
