@@ -43,7 +43,7 @@ class GraphBuilder:
         self,
         name: str,
         opset: int,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | None,
         precision: Precision = FLOAT32,
         linears: LinearSource | None = None,
     ) -> None:
@@ -52,7 +52,7 @@ class GraphBuilder:
         Args:
             name: of the graph.
             opset: of the operators.
-            checkpoint: with the weights.
+            checkpoint: with the weights; None for a graph whose weights are all given as tables.
             precision: types of the arithmetic.
             linears: where quantised weights come from; None: all are plain.
 
@@ -84,6 +84,8 @@ class GraphBuilder:
 
     def weight(self, name: str, dtype: np.dtype[Any] = _FLOAT) -> str:
         """A weight of the checkpoint by its canonical name, in one type throughout a graph."""
+        if self._checkpoint is None:
+            raise ValueError(f"graph '{self._name}' has no checkpoint to take '{name}' from; give it as a table")
         self._values[name] = StoredAs(self._checkpoint.stored(name), dtype)
         return name
 

@@ -10,22 +10,27 @@ from typing import Any
 from exaone_ros.action.gate import GateLimits
 from exaone_ros.action.goal import RunnerLimits
 from exaone_ros.action.heads.base import ActionHead
+from exaone_ros.action.heads.flow import GRAPH, FlowCard, FlowHead
 from exaone_ros.action.heads.reach import ReachHead, ReachSettings
 from exaone_ros.action.heads.scripted import HoldHead, ReplayHead, SineHead
 from exaone_ros.action.kinematics import Kinematics
 from exaone_ros.action.robot import Robot, load_robot
 from exaone_ros.ros.parameters import Parameter, ParameterError
+from exaone_ros.share import share_path
 from exaone_ros.sim.mjcf import robot_mjcf
 
 PARAMETERS = (
     Parameter("robot_file", "", "YAML file of the robot; empty = the package's config/tabletop_humanoid.yaml."),
     Parameter("head", "reach", "What makes the actions; all of these are stubs for a policy.",
-              choices=("hold", "sine", "replay", "reach")),
+              choices=("hold", "sine", "replay", "reach", "flow")),
     Parameter("sine_joint", "", "sine: joint to swing; empty = the first one."),
     Parameter("sine_amplitude", 0.2, "sine: rad or m.", minimum=0.0001, maximum=3.0),
     Parameter("sine_frequency_hz", 0.25, "sine: swings per second.", unit="Hz", minimum=0.01, maximum=5.0),
     Parameter("replay_dataset", "", "replay: directory of a recorded dataset."),
     Parameter("replay_episode", 0, "replay: which episode, counted from 0.", minimum=0, maximum=10_000_000),
+    Parameter("flow_head", "", "flow: directory of a trained head, with head.onnx and head.json."),
+    Parameter("flow_model", "", "flow: checkpoint whose hidden states it reads; empty = the bundled one."),
+    Parameter("flow_steps", 8, "flow: integration steps from noise to a chunk.", minimum=1, maximum=100),
     Parameter("table_height_m", 0.8, "reach: height of the plane that objects stand on, in the robot's base frame.",
               unit="m", minimum=-5.0, maximum=5.0),
     Parameter("speed_share", 0.6, "reach: share of the velocity limits that is used.", minimum=0.05, maximum=0.95),
@@ -100,10 +105,29 @@ class ActionSettings:
             return SineHead(robot.spec, joint, values["sine_amplitude"], values["sine_frequency_hz"])
         if kind == "replay":
             return self._replay()
+        if kind == "flow":
+            return self._flow()
         if not robot.arms:
             raise ParameterError(f"head 'reach' needs an arm; the robot file of '{robot.spec.embodiment}' has none")
         settings = ReachSettings(speed_share=values["speed_share"], max_target_age_s=values["max_target_age_s"])
         return ReachHead(robot.spec, Kinematics(robot.mjcf), robot.arms, settings, robot.rest)
+
+    def _flow(self) -> FlowHead:
+        from exaone_ros.engine.features import BUNDLED_MODEL, HIDDEN_STATES, features_like
+        from exaone_ros.engine.loaded_graph import file_graph
+        from exaone_ros.model.flow_graph import OUTPUT
+
+        if not self.values["flow_head"]:
+            raise ParameterError("head 'flow' needs 'flow_head', the directory of a trained head")
+        directory = Path(self.values["flow_head"]).expanduser()
+        card = FlowCard.read(directory)
+        graph = file_graph(directory / GRAPH)
+        named = self.values["flow_model"]
+        model = Path(named).expanduser() if named else share_path(BUNDLED_MODEL)
+        encode = features_like(card.features, model if card.features.get("kind") == HIDDEN_STATES else None)
+        return FlowHead(
+            card, self.robot.spec, lambda inputs: graph.run(inputs)[OUTPUT], encode, self.values["flow_steps"]
+        )
 
     def _replay(self) -> ReplayHead:
         from exaone_ros.action.recorder.reader import DatasetReader
