@@ -1,9 +1,9 @@
 """The companion node: what follows from the answers of the perception node, without asking the model again.
 
-Subscribes (relative names) to the camera and to ``detections``, ``counts`` and ``decision``; publishes the annotated
-image and, where there is depth, ``detections_3d`` and ``markers``. One companion serves one camera. A process of its
-own: drawing costs the perception node nothing, and what is not wanted is not started. All callbacks run in
-the executor's thread.
+Subscribes (relative names) to the camera and to ``detections``, ``counts`` and ``decision``. Publishes the annotated
+image; with depth ``detections_3d`` and ``markers``; where asked to ``detections_tracked``; and diagnostics. One
+companion serves one camera. It is a process of its own: drawing costs the perception node nothing, and what is not
+wanted is not started. All callbacks run in the executor's thread.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NoReturn
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from exaone_interfaces.msg import Decision, ObjectCounts
@@ -26,12 +28,17 @@ from exaone_ros.ros.parameters import ParameterSet
 from exaone_ros.ros.recent import RecentMessages
 from exaone_ros.ros.spatial import Spatial
 from exaone_ros.ros.spin import run_node
+from exaone_ros.ros.tracking import Tracking
 
 LOOK_FOR_SUBSCRIBERS_S = 0.2
+DIAGNOSTICS_S = 1.0
+FAULTS = ("without_image", "no_depth", "no_camera_info", "no_transform", "bad_depth", "too_many", "unreadable",
+          "looks_without_image")  # fmt: skip
+"""Counts that make the status a warning while they grow."""
 
 
 class Companion(Node):
-    """Draws and locates the answers of one camera.
+    """Draws, locates and follows the answers of one camera.
 
     Args:
         arguments: of rclpy's Node, for a companion that shares a process: context, namespace, parameter_overrides.
@@ -51,11 +58,15 @@ class Companion(Node):
         self._image_subscription: Subscription | None = None
         self._annotated = AnnotatedImage(self, self._images, settings.jpeg_quality)
         self._spatial = Spatial(self, settings.spatial) if settings.spatial is not None else None
+        self._tracking = Tracking(self, settings.max_age_ns) if settings.track else None
         self.create_subscription(Detection2DArray, "detections", self._on_detections, qos.answers())
         self.create_subscription(ObjectCounts, "counts", self._annotated.on_counts, qos.answers())
         self.create_subscription(Decision, "decision", self._annotated.on_decision, qos.answers())
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # a paused simulation has subscribers too
         self.create_timer(LOOK_FOR_SUBSCRIBERS_S, self._take_images_while_wanted, clock=steady)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
+        self._reported: Counter[str] = Counter()
+        self.create_timer(DIAGNOSTICS_S, self._report, clock=steady)
 
     def begin(self) -> None:
         """Nothing to start: everything waits for messages."""
@@ -67,11 +78,35 @@ class Companion(Node):
         self._annotated.on_detections(message)
         if self._spatial is not None:
             self._spatial.on_detections(message)
+        if self._tracking is not None:
+            self._tracking.on_detections(message)
 
     @property
     def spatial_counts(self) -> Counter[str]:
         """What became of detections in space, see `Spatial.counts`."""
         return self._spatial.counts if self._spatial is not None else Counter()
+
+    def counts(self) -> Counter[str]:
+        """What happened since the start, by name: see docs/companion.md."""
+        counts = Counter({"annotated": self._annotated.drawn, "without_image": self._annotated.missed})
+        if self._spatial is not None:
+            counts.update(self._spatial.counts)
+        if self._tracking is not None:
+            counts.update(self._tracking.counts())
+        return counts
+
+    def _report(self) -> None:
+        counts = self.counts()
+        faults = sorted(name for name in FAULTS if counts[name] > self._reported[name])
+        self._reported = counts
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.WARN if faults else DiagnosticStatus.OK,
+            name=f"{self.get_fully_qualified_name()}: companion",
+            message=", ".join(faults) or "ok",
+            values=[KeyValue(key=name, value=str(number)) for name, number in sorted(counts.items())],
+        )
+        header = Header(stamp=self.get_clock().now().to_msg())
+        self._diagnostics.publish(DiagnosticArray(header=header, status=[status]))
 
     @property
     def takes_images(self) -> bool:
@@ -89,8 +124,8 @@ class Companion(Node):
         return self._images.newest_ns or 0
 
     def _take_images_while_wanted(self) -> None:
-        """Images are subscribed to only while somebody looks: otherwise they cost nothing."""
-        wanted = self._annotated.wanted
+        """Images are subscribed to only while somebody needs them: otherwise they cost nothing."""
+        wanted = self._annotated.wanted or self._tracking is not None
         if wanted and self._image_subscription is None:
             self._image_subscription = self.create_subscription(
                 CompressedImage if self._settings.compressed else Image,
@@ -104,7 +139,10 @@ class Companion(Node):
             self._images.clear()
 
     def _on_image(self, message: Any) -> None:
-        self._images.put(time_to_ns(message.header.stamp), message, len(message.data))
+        if self._annotated.wanted:
+            self._images.put(time_to_ns(message.header.stamp), message, len(message.data))
+        if self._tracking is not None:
+            self._tracking.on_image(message, self._settings.compressed)
 
 
 def main() -> NoReturn:

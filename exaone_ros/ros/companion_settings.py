@@ -22,6 +22,7 @@ PARAMETERS = (
     Parameter("max_age_s", 1.0, "How long images are kept for the answers to them, and how long a tracked box lives "
               "on after the look that saw it.", unit="s", minimum=0.05, maximum=60.0),
     Parameter("jpeg_quality", 80, "Of annotated/compressed.", minimum=1, maximum=100),
+    Parameter("track", False, "Follow the boxes between looks, from image to image: detections_tracked."),
     Parameter("depth_topic", "", "Topic of depth images that are aligned with the camera's; empty = no detections_3d."),
     Parameter("camera_info_topic", "", "Topic of the camera's camera_info; empty = beside the image topic."),
     Parameter("depth_tolerance_s", 0.02, "How far the stamps of an image and its depth may lie apart.", unit="s",
@@ -41,6 +42,7 @@ class CompanionSettings:
     reliability: Reliability
     max_age_s: float
     jpeg_quality: int
+    track: bool
     spatial: SpatialSettings | None
 
     @property
@@ -64,6 +66,7 @@ class CompanionSettings:
             reliability=values["reliability"],
             max_age_s=values["max_age_s"],
             jpeg_quality=values["jpeg_quality"],
+            track=values["track"],
             spatial=_spatial(values) if values["depth_topic"] else None,
         )
 

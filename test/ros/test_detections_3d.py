@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from companion_peer import FRAME_ID, accompanied, detections, header
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Quaternion, TransformStamped
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection3DArray
@@ -92,7 +93,10 @@ def test_what_is_missing_is_counted_by_name() -> None:
             peer.send("depth", depth_image(stamp_ns, width=80))
 
         counts = peer.companion.spatial_counts
+        peer.listen(DiagnosticArray, "/diagnostics")
+        warned = DiagnosticStatus.WARN
         peer.stream(look, lambda: counts["no_camera_info"] > 1, "a missing camera_info")
+        peer.stream(look, lambda: any(m.status[0].level == warned for m in peer.received["/diagnostics"]), "a warning")
         peer.stream(misaligned, lambda: counts["bad_depth"] > 1, "a depth image of another size")
         peer.stream(unmatched, lambda: counts["no_depth"] > 1, "a missing depth image")
 
