@@ -1,0 +1,108 @@
+"""The control loop beside perception: how even its ticks are, and how soon an emergency stop holds the robot.
+
+Simulator, perception on every frame that its engine can take, and the action head at 30 Hz run as processes of their
+own; a fourth is the operator and the robot's controller in one, and times what reaches it. Where the arm stands in
+for nothing, the head is the sine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exaone_ros.errors import ExaoneError
+from exaone_ros.ros.children import Child
+from exaone_ros.share import share_path
+from exaone_ros.view.tally import percentiles
+
+FPS = 30.0
+NAMESPACE = "/bench"
+TASKS = """\
+objects: {kind: ground, classes: []}
+count: {kind: count, label: ""}
+way: {kind: decide, instruction: "Is the way clear?", options: [clear, blocked, person]}
+"""
+
+
+def measure(
+    model: Path, threads: int, commands: int = 900, stops: int = 20, timeout_s: float = 180.0, beside: bool = True
+) -> dict[str, Any]:
+    """Figures of the control loop, in milliseconds.
+
+    Args:
+        model: checkpoint of the perception node.
+        threads: of its engine.
+        commands: whose arrival is timed.
+        stops: how often the emergency stop is pressed.
+        timeout_s: for each wait of the probe.
+        beside: False leaves perception out, for comparison.
+
+    Raises:
+        ExaoneError: a process ended early or took too long; the message holds the logs' tails.
+    """
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        (folder / "tasks.yaml").write_text(TASKS)
+        nodes: dict[str, dict[str, Any]] = {"simulator": {"world": "tabletop", "rate_hz": 10.0, "shadows": "false"}}
+        if beside:
+            nodes["perception"] = {
+                "model": model, "threads": threads, "tasks_file": folder / "tasks.yaml", "max_age_s": 10.0,
+                "image_topic": "head_camera/image_raw",
+            }  # fmt: skip
+        nodes["action_head"] = {"head": "sine", "sine_joint": "right_elbow", "sine_frequency_hz": 0.5}
+        environment = environment_of_its_own()
+        children = [
+            stack.enter_context(Child(node, arguments_of(values), folder / f"{node}.log", environment))
+            for node, values in nodes.items()
+        ]
+        options = ["--namespace", NAMESPACE, "--commands", str(commands), "--stops", str(stops)]
+        options += ["--timeout", str(timeout_s)]
+        probe = stack.enter_context(Child("arm_probe", options, folder / "probe.log", environment))
+        if probe.process.wait() != 0:
+            logs = "\n".join(f"--- {child.node}\n{child.tail()}" for child in [probe, *children])
+            raise ExaoneError(f"the control loop could not be measured; the logs end with:\n{logs}")
+        return figures(json.loads(probe.tail(1))) | {"perception_beside": beside}
+
+
+def arguments_of(values: Mapping[str, Any]) -> Sequence[str]:
+    """Command line of a node with these parameters."""
+    arguments = ["--ros-args", "-r", f"__ns:={NAMESPACE}"]
+    return [*arguments, *(item for key, value in values.items() for item in ("-p", f"{key}:={value}"))]
+
+
+def environment_of_its_own() -> dict[str, str]:
+    """A DDS domain that other runs on this machine are unlikely to use."""
+    profile = str(share_path("config/fastdds.xml"))
+    return {
+        "ROS_DOMAIN_ID": str(1 + (os.getpid() * 3 + 5) % 100),
+        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
+        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    }
+
+
+def figures(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What the probe noted, as percentiles in milliseconds; pure.
+
+    `loop_jitter_p95` is the control loop's own: the worst of the p95s over 10 s each that its diagnostics gave; NaN
+    where it gave none. `arrival_jitter` is the commands' at their receiver, so that DDS is in it.
+    """
+    period_ms = 1e3 / FPS
+    between_ms = np.diff(np.array(measured["arrivals_s"])) * 1e3
+    estop_ms = np.array(measured["estop_to_hold_s"]) * 1e3
+    return {
+        "period_ms": round(period_ms, 2),
+        "loop_jitter_p95": round(max(measured["loop_jitter_p95_ms"], default=float("nan")), 2),
+        "arrival_jitter": percentiles(np.abs(between_ms - period_ms)),
+        "estop_to_hold": percentiles(estop_ms) | {"max": round(float(estop_ms.max(initial=0.0)), 2)},
+        "within_one_period": int((estop_ms <= period_ms).sum()),
+        "commands": len(measured["arrivals_s"]),
+        "stops": len(estop_ms),
+    }

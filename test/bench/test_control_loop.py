@@ -1,0 +1,22 @@
+"""What the benchmark of the control loop makes of what its probe noted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from exaone_ros.bench.control_loop import figures
+
+
+def test_jitter_is_the_distance_from_the_period() -> None:
+    arrivals_s = [0.0, 1 / 30, 2 / 30, 2 / 30 + 0.040, 2 / 30 + 0.040 + 0.030]
+    out = figures({"arrivals_s": arrivals_s, "loop_jitter_p95_ms": [1.0, 3.5, 2.0], "estop_to_hold_s": [0.004, 0.050]})
+    assert out["loop_jitter_p95"] == 3.5
+    assert out["arrival_jitter"]["p50"] == pytest.approx((3.333 + 0.0) / 2, abs=0.02)
+    assert (out["estop_to_hold"]["max"], out["within_one_period"], out["stops"], out["commands"]) == (50.0, 1, 2, 5)
+
+
+def test_a_short_run_has_no_figure_of_the_loop() -> None:
+    out = figures({"arrivals_s": [0.0, 0.033], "loop_jitter_p95_ms": [], "estop_to_hold_s": [0.001]})
+    assert math.isnan(out["loop_jitter_p95"])
