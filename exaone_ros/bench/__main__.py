@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from exaone_ros import __version__
-from exaone_ros.bench import ros_overhead, three_questions
+from exaone_ros.bench import control_loop, ros_overhead, three_questions
 from exaone_ros.bench.table import markdown
 from exaone_ros.share import share_path
 
@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=24, help="frames of the comparison")
     parser.add_argument("--answers", type=int, default=600, help="answers of the ROS measurement")
     parser.add_argument("--memory-frames", type=int, default=10_000)
+    parser.add_argument("--commands", type=int, default=900, help="commands of the control loop that are timed")
     arguments = parser.parse_args()
     model = arguments.model or share_path("models/exaone4_5-tabletop-tiny")
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -63,8 +64,14 @@ def main() -> int:
         bar = progress.add_task(f"memory over {arguments.memory_frames} frames", total=1)
         memory = ros_overhead.memory(model, arguments.threads, arguments.memory_frames)
         progress.update(bar, completed=1)
+        bar = progress.add_task("control loop beside perception", total=2)
+        control = []
+        for beside in (True, False):
+            control.append(control_loop.measure(model, arguments.threads, arguments.commands, beside=beside))
+            progress.update(bar, advance=1)
     results = {
         "three_questions": three,
+        "control_loop_ms": control,
         "ros_overhead_ms": overhead,
         "memory_mb": memory,
         "machine": machine() | {"threads": arguments.threads},

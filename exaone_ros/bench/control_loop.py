@@ -1,14 +1,17 @@
 """The control loop beside perception: how even its ticks are, and how soon an emergency stop holds the robot.
 
 Simulator, perception on every frame that its engine can take, and the action head at 30 Hz run as processes of their
-own; a fourth is the operator and the robot's controller in one, and times what reaches it. Where the arm stands in
-for nothing, the head is the sine.
+own; a fourth is the operator and the robot's controller in one, and times what reaches it. The head is the sine.
+
+`python -m exaone_ros.bench.control_loop` measures this alone, with and without perception.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -106,3 +109,23 @@ def figures(measured: Mapping[str, Any]) -> dict[str, Any]:
         "commands": len(measured["arrivals_s"]),
         "stops": len(estop_ms),
     }
+
+
+def main() -> int:
+    """Measure with and without perception; prints JSON."""
+    parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench.control_loop")
+    parser.add_argument("--model", type=Path, help="checkpoint directory (default: the bundled one)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--commands", type=int, default=900)
+    parser.add_argument("--stops", type=int, default=20)
+    options = parser.parse_args()
+    model = options.model or share_path("models/exaone4_5-tabletop-tiny")
+    for beside in (True, False):
+        result = measure(model, options.threads, options.commands, options.stops, beside=beside)
+        sys.stdout.write(json.dumps(result) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

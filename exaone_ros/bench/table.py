@@ -9,6 +9,7 @@ def markdown(results: dict[str, Any]) -> str:
     """The whole of docs/benchmarks.md; pure."""
     machine = results["machine"]
     three, overhead, memory = results["three_questions"], results["ros_overhead_ms"], results["memory_mb"]
+    control = results["control_loop_ms"]
     three_rows = [f"| {stage} | {v['p50']} | {v['p95']} |" for stage, v in three["stages_ms"].items()]
     return f"""\
 # Benchmarks
@@ -53,6 +54,18 @@ received, the engine's own time left out.
 Resident memory over {memory["frames"]} answered frames: {memory["start"]} MB in the first tenth, {memory["end"]} MB
 in the last.
 
+## Control loop
+
+The action head commands at 30 Hz, a period of {control[0]["period_ms"]} ms, while the simulator renders 10 images per
+second and perception answers three questions on every frame that it can take; then without perception. Jitter is the
+distance from one period: of the loop's own ticks (the worst p95 of 10 s), and of the commands where another process
+receives them. The emergency stop is timed from its message, sent by that process, to the first command that holds,
+received there.
+
+| perception | loop jitter p95 ms | arrival jitter p50 / p95 ms | stop to hold p50 / p95 / max ms | within one period |
+|---|---|---|---|---|
+{_lines([_control_row(values) for values in control])}
+
 ## Not measured
 
 Any GPU, TensorRT on a GPU, and the 33B weights: none of them was at hand.
@@ -68,4 +81,13 @@ def _overhead_row(size: str, values: dict[str, Any]) -> str:
     return (
         f"| {size} | {values['p50']} / {values['p95']} | {before['p50']} / {before['p95']} "
         f"| {after['p50']} / {after['p95']} | {values['answers']} |"
+    )
+
+
+def _control_row(values: dict[str, Any]) -> str:
+    arrival, stop = values["arrival_jitter"], values["estop_to_hold"]
+    return (
+        f"| {'beside' if values['perception_beside'] else 'absent'} | {values['loop_jitter_p95']} "
+        f"| {arrival['p50']} / {arrival['p95']} | {stop['p50']} / {stop['p95']} / {stop['max']} "
+        f"| {values['within_one_period']} of {values['stops']} |"
     )

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from exaone_ros.bench.control_loop import figures
+from exaone_ros.bench.table import _control_row
 
 
 def test_jitter_is_the_distance_from_the_period() -> None:
@@ -20,3 +21,9 @@ def test_jitter_is_the_distance_from_the_period() -> None:
 def test_a_short_run_has_no_figure_of_the_loop() -> None:
     out = figures({"arrivals_s": [0.0, 0.033], "loop_jitter_p95_ms": [], "estop_to_hold_s": [0.001]})
     assert math.isnan(out["loop_jitter_p95"])
+
+
+def test_the_row_of_the_page() -> None:
+    measured = {"arrivals_s": [0.0, 0.033], "loop_jitter_p95_ms": [1.25], "estop_to_hold_s": [0.001]}
+    row = _control_row(figures(measured) | {"perception_beside": True})
+    assert row == "| beside | 1.25 | 0.33 / 0.33 | 1.0 / 1.0 / 1.0 | 1 of 1 |"
