@@ -62,6 +62,7 @@ setup(
             f"compile = {PACKAGE}.cli.main:compile_main",
             f"doctor = {PACKAGE}.cli.main:doctor_main",
             f"action_head = {PACKAGE}.nodes.action_head:main",
+            f"arm_probe = {PACKAGE}.nodes.arm_probe:main",
             f"companion = {PACKAGE}.nodes.companion:main",
             f"demo = {PACKAGE}.nodes.demo:main",
             f"exaone = {PACKAGE}.cli.main:main",
