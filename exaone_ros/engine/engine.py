@@ -17,13 +17,13 @@ from exaone_ros.engine.backend import Backend
 from exaone_ros.engine.frame import Frame, Prompts
 from exaone_ros.engine.job import Job
 from exaone_ros.engine.prefixes import PromptHead
-from exaone_ros.engine.request import Image, Picture, Request
+from exaone_ros.engine.request import MAX_PICTURES, Image, Picture, Request
 from exaone_ros.engine.sampling import GREEDY, Sampling
 from exaone_ros.engine.scheduler import Scheduler, Scheduling
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.timings import Meter
 from exaone_ros.engine.token_table import TokenTable
-from exaone_ros.errors import EngineError
+from exaone_ros.errors import EngineError, ImageError
 from exaone_ros.tasks import SYSTEM, Task
 
 
@@ -103,11 +103,12 @@ class Engine:
         """What runs the model; for reading its name and limits."""
         return self._backend
 
-    def look(self, image: Image) -> Frame:
+    def look(self, *images: Image) -> Frame:
         """Encode an image and prefill the prompt head that all questions on it share.
 
         Args:
-            image: uint8 RGB [H, W, 3].
+            images: uint8 RGB [H, W, 3]; several where the questions are about several: cameras, or a video as frames
+                over time, oldest first. Boxes are in pixels of the last one.
 
         Returns:
             A frame that holds a KV slot until it is released.
@@ -118,7 +119,7 @@ class Engine:
             EngineError: no slot is free, the engine is closed or in use, or the backend failed.
         """
         with self._exclusive("look"):
-            return self._look(image, Meter())
+            return self._look(images, Meter())
 
     def answer(
         self,
@@ -144,7 +145,7 @@ class Engine:
             meter = Meter()
             if isinstance(frame, Frame):
                 return self._answer(frame, tasks, sampling, cancelled, meter)
-            with self._look(frame, meter) as looked:
+            with self._look((frame,), meter) as looked:
                 return self._answer(looked, tasks, sampling, cancelled, meter)
 
     def close(self) -> None:
@@ -199,16 +200,18 @@ class Engine:
             if self._closing:
                 self.close()
 
-    def _look(self, image: Image, meter: Meter) -> Frame:
-        heads, picture = self._scheduler.heads, Picture(image)
-        head = heads.use((picture,))
+    def _look(self, images: Ordered[Image], meter: Meter) -> Frame:
+        if not 1 <= len(images) <= MAX_PICTURES:
+            raise ImageError(f"look was called with {len(images)} images; expected 1 to {MAX_PICTURES}")
+        heads, pictures = self._scheduler.heads, tuple(Picture(image) for image in images)
+        head = heads.use(pictures)
         try:
             self._scheduler.look(head, meter)
         except BaseException:
             heads.release(head)
             raise
-        height_px, width_px = image.shape[:2]
-        frame = Frame(picture, width_px, height_px, head.visual[0], head.prefix, meter.read(), self._release_frame)
+        height_px, width_px = images[-1].shape[:2]
+        frame = Frame(pictures, width_px, height_px, tuple(head.visual), head.prefix, meter.read(), self._release_frame)
         self._frames[frame] = head
         return frame
 
@@ -227,7 +230,7 @@ class Engine:
         if tasks:
             scheduler.require_room()
         for index, task in enumerate(tasks):
-            request = Request(task, (frame.picture,), sampling=sampling)
+            request = Request(task, frame.pictures, sampling=sampling)
             scheduler.add(Job(request, partial(answers.__setitem__, index), scheduler.clock()))
         try:
             while scheduler.live:

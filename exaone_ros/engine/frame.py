@@ -34,17 +34,17 @@ class Frame:
     """A frame that the engine has looked at: its prompt head lies ready in a KV slot until `release`.
 
     Attributes:
-        picture: what was looked at.
-        width_px, height_px: size of the source image.
-        visual: its visual tokens.
+        pictures: what was looked at; mostly one.
+        width_px, height_px: size of the last source image, in whose pixels boxes are.
+        visual: the visual tokens of each.
         prefix: where its prompt head lies.
         timings: of the look.
     """
 
-    picture: Picture
+    pictures: tuple[Picture, ...]
     width_px: int
     height_px: int
-    visual: VisualTokens
+    visual: tuple[VisualTokens, ...]
     prefix: Prefix
     timings: Timings
     _release: Callable[[Frame], None]

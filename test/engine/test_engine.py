@@ -87,7 +87,7 @@ def test_the_prompt_is_that_of_the_chat_template_with_the_question_as_plain_text
     with engine.look(picture()) as frame:
         engine.answer(frame, [Ask(question=hostile, answer_tokens=1)])
         turn = backend.calls[1][0].tokens.tolist()
-        assert frame.visual.count == 12
+        assert [visual.count for visual in frame.visual] == [12]
     whole = b"".join(table.token_bytes[token] for token in turn)
     assert hostile.encode() in whole
     # one end of turn and one assistant turn, both written by the template
@@ -304,6 +304,19 @@ def test_close_from_inside_an_answer_takes_effect_when_it_ends(open_engine: Open
     with pytest.raises(EngineError, match="closed during answer"):
         engine.answer(picture(), TASKS, cancelled=close)
     assert backend.closed
+
+
+def test_several_images_are_one_look(open_engine: Opener) -> None:
+    backend = StrictBackend()
+    engine = open_engine(backend)
+    with engine.look(picture(0), picture(1, 960, 1280)) as frame:
+        assert [visual.count for visual in frame.visual] == [12, 48]
+        assert (frame.width_px, frame.height_px) == (1280, 960)
+        both = engine.answer(frame, TASKS[:1]).answers[0]
+    assert both.result != engine.answer(picture(0), TASKS[:1]).answers[0].result
+    for number in (0, 17):
+        with pytest.raises(ImageError, match=f"{number} images"):
+            engine.look(*[picture(0)] * number)
 
 
 def test_a_closed_engine_says_so(open_engine: Opener) -> None:

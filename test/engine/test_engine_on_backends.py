@@ -17,8 +17,11 @@ from model.tiny_checkpoint import random_weights, write_safetensors
 from exaone_ros.engine.engine import Engine
 from exaone_ros.engine.sampling import GENERAL
 from exaone_ros.engine.sequence import Outcome
+from exaone_ros.engine.token_table import TokenTable
 from exaone_ros.errors import PromptTooLong
-from exaone_ros.tasks import Ask, Count, Decide, Ground, Task
+from exaone_ros.model.chat import PromptEncoder
+from exaone_ros.model.config import ModelConfig
+from exaone_ros.tasks import SYSTEM, Ask, Count, Decide, Ground, Task
 
 TASKS: list[Task] = [
     Ground(name="named", classes=("red cube", "파란 공", 'the "mug"')),
@@ -104,3 +107,25 @@ def test_a_prompt_too_long_fails_alone(random_checkpoint: Path) -> None:
     with Engine.open(random_checkpoint, context=256, threads=1) as small:
         answers = small.answer(picture(0), [Ask(question="word " * 300), TASKS[1]]).answers
     assert isinstance(answers[0].error, PromptTooLong) and answers[1].outcome is Outcome.DONE
+
+
+def test_questions_on_two_images_get_the_tokens_that_transformers_gives(
+    engine: Engine, random_checkpoint: Path, table: TokenTable
+) -> None:
+    pytest.importorskip("transformers")
+    from model.reference import logits
+
+    images = [picture(5, 252, 336), picture(6, 252, 336)]  # neither side resizes them
+    prompts = PromptEncoder.open(random_checkpoint, ModelConfig.read(random_checkpoint))
+    task = Ask(question="무엇이 달라졌어?", answer_tokens=10)
+    with engine.look(*images) as frame:
+        found = engine.answer(frame, [task]).answers[0].text
+        counts = [visual.count for visual in frame.visual]
+    assert counts == [108, 108]
+    prompt = prompts.encode(task.prompt(), counts, system=SYSTEM)
+    ids, text = [*prompt.prefix.tolist(), *prompt.suffix.tolist()], b""
+    for _ in range(10):
+        allowed = table.text_or_end
+        ids.append(int(allowed[logits(random_checkpoint, np.array(ids), images)[-1][allowed].argmax()]))
+        text += table.token_bytes[ids[-1]]
+    assert found == text.decode("utf-8", "replace")
