@@ -1,4 +1,7 @@
-"""`python -m exaone_ros.bench`: all benchmarks in one run, a table for docs/benchmarks.md and bench.json."""
+"""`python -m exaone_ros.bench`: all benchmarks in one run, a table for docs/benchmarks.md and bench.json.
+
+`python -m exaone_ros.bench precision`: what each precision costs in accuracy, a table for docs/tensorrt.md.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,11 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run the benchmarks; returns 0 when all of them ran."""
+    """Run the benchmarks, or the one that is named; returns 0 when all of them ran."""
+    if sys.argv[1:2] == ["precision"]:
+        from exaone_ros.bench import precision
+
+        return precision.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench")
     parser.add_argument("--out", type=Path, default=Path("bench_out"))
     parser.add_argument("--docs", type=Path, help="markdown file to write the table to (docs/benchmarks.md)")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Limits, Row, VisualTokens
@@ -19,10 +20,14 @@ from exaone_ros.engine.backends.kv_cache import HostKvCache, KvCache
 from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.engine.backends.rows import check_copy, check_rows, check_sizes, check_start
 from exaone_ros.errors import CheckpointError, EngineError, require
+from exaone_ros.model.awq import InputScales
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.decoder_graph import KvWrite, build_decoder
+from exaone_ros.model.emulate import emulated, folded
 from exaone_ros.model.onnx_graph import Graph, Weights
+from exaone_ros.model.precision import FLOAT32, PRECISIONS, Precision
 from exaone_ros.model.preprocess import PreprocessConfig, preprocess
+from exaone_ros.model.quantize import linear_source
 from exaone_ros.model.vision_graph import build_vision
 from exaone_ros.model.vision_plan import vision_plan
 
@@ -50,6 +55,8 @@ class OnnxRuntimeBackend:
         device: str = "cpu",
         opset: int | None = None,
         kv_write: KvWrite | None = None,
+        precision: Precision = FLOAT32,
+        scales: InputScales | None = None,
     ) -> None:
         """Build the graphs and load them; takes about as long as reading the weights.
 
@@ -61,6 +68,9 @@ class OnnxRuntimeBackend:
             device: "cpu", or "cuda" / "cuda:N" with the wheel onnxruntime-gpu.
             opset: of the graphs, 18 to 24; None = the latest that the installed runtime has.
             kv_write: how keys and values are written; default: the best that the opset has.
+            precision: whose numbers the answers are to be made of. Anything but float32 is emulated, to measure what it
+                costs in accuracy: computed in float32, and rounded after every operator.
+            scales: AWQ-style scales of a quantised precision.
 
         Raises:
             CheckpointError: the checkpoint cannot be used.
@@ -75,10 +85,11 @@ class OnnxRuntimeBackend:
         self._limits = Limits(slots, context, self._config.text.vocab, self._preprocess.max_visual_tokens)
         provider = _provider(runtime, device)
         self.opset = best_opset(runtime) if opset is None else opset
-        graph = build_vision(checkpoint, self._preprocess, self.opset)
-        self._vision: Any = _session(runtime, graph, provider, threads)
-        graph = build_decoder(checkpoint, context, self.opset, kv_write)
-        self._decoder: Any = _session(runtime, graph, provider, threads)
+        graph = build_vision(checkpoint, self._preprocess, self.opset, PRECISIONS[precision.compute.name])
+        self._vision: Any = _session(runtime, graph, provider, threads, emulate=precision.mixed)
+        linears = linear_source(checkpoint, precision, scales.by_layer if scales else None)
+        graph = build_decoder(checkpoint, context, max(self.opset, precision.min_opset), kv_write, precision, linears)
+        self._decoder: Any = _session(runtime, graph, provider, threads, emulate=precision != FLOAT32)
         self._inputs = {value.name for value in self._decoder.get_inputs()}
         self._device = device_of(provider)
         self._cache: KvCache = (
@@ -216,7 +227,9 @@ def _provider(runtime: Any, device: str) -> tuple[str, dict[str, Any]]:
     return "CUDAExecutionProvider", {"device_id": int(number or 0)}
 
 
-def _session(runtime: Any, graph: Graph, provider: tuple[str, dict[str, Any]], threads: int) -> Any:
+def _session(
+    runtime: Any, graph: Graph, provider: tuple[str, dict[str, Any]], threads: int, *, emulate: bool = False
+) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -224,7 +237,7 @@ def _session(runtime: Any, graph: Graph, provider: tuple[str, dict[str, Any]], t
     # Idle threads must not spin between two calls: the node shares its cores with everything else on the robot.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        session = _load(runtime, graph, options, provider)
+        session = _load(runtime, graph, options, provider, emulate=emulate)
     except CheckpointError:
         raise
     except Exception as error:  # ONNX Runtime's errors share no base class but this
@@ -234,7 +247,10 @@ def _session(runtime: Any, graph: Graph, provider: tuple[str, dict[str, Any]], t
     return session
 
 
-def _load(runtime: Any, graph: Graph, options: Any, provider: tuple[str, dict[str, Any]]) -> Any:
+def _load(runtime: Any, graph: Graph, options: Any, provider: tuple[str, dict[str, Any]], *, emulate: bool) -> Any:
+    if emulate:
+        model = emulated(folded(onnx.load_from_string(graph.to_bytes())))
+        return runtime.InferenceSession(model.SerializeToString(), options, providers=[provider])
     if graph.fits_inline:
         return runtime.InferenceSession(graph.to_bytes(), options, providers=[provider])
     with tempfile.TemporaryDirectory(prefix="exaone_ros_") as folder:
