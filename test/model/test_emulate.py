@@ -60,9 +60,7 @@ def test_no_half_precision_is_left_but_in_roundings(checkpoint: Checkpoint, name
 
 
 @pytest.mark.parametrize("name", ["int4", "int8-bfloat16", "fp8", "nvfp4"])
-def test_folded_weights_are_what_the_quantised_ones_amount_to(
-    checkpoint: Checkpoint, name: str, tmp_path: Path
-) -> None:
+def test_folded_weights_are_what_the_quantised_ones_amount_to(checkpoint: Checkpoint, name: str) -> None:
 
     source = linear_source(checkpoint, precision(name))
     assert source is not None
