@@ -7,6 +7,7 @@ the next image and back again; those that come back to where they started move t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,9 +59,10 @@ def moved_boxes(before: NDArray[np.uint8], after: NDArray[np.uint8], boxes: Sequ
     if not sum(len(points) for points in starts):
         return [None] * len(boxes)
     there = np.concatenate(starts).astype(np.float32)[:, None]
-    window = {"winSize": (15, 15), "maxLevel": 3}
-    ends, found, _ = cv2.calcOpticalFlowPyrLK(before, after, there, None, **window)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, ends, None, **window)
+    window: dict[str, Any] = {"winSize": (15, 15), "maxLevel": 3}
+    nothing: Any = None  # OpenCV takes it for "no guess"; its stubs do not say so
+    ends, found, _ = cv2.calcOpticalFlowPyrLK(before, after, there, nothing, **window)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, ends, nothing, **window)
     returned = np.linalg.norm(back - there, axis=2)[:, 0] < ROUND_TRIP_PX
     good = returned & (found[:, 0] == 1) & (found_back[:, 0] == 1)
     out: list[Box | None] = []

@@ -143,10 +143,9 @@ class BoxTracker:
     ) -> dict[int, Track]:
         young = [track for track in tracks.values() if stamp_ns - track.seen_ns <= self._max_age_ns]
         scale = self._scale
-        small = [tuple(side / scale for side in track.box) for track in young]
-        moved = moved_boxes(before, after, small)  # type: ignore[arg-type]
+        moved = moved_boxes(before, after, [scaled(track.box, 1 / scale) for track in young])
         followed = {
-            track.number: replace(track, box=tuple(side * scale for side in box))
+            track.number: replace(track, box=scaled(box, scale))
             for track, box in zip(young, moved, strict=True)
             if box is not None
         }
@@ -173,6 +172,11 @@ class BoxTracker:
                 numbers[i] = self._next_number
                 self._next_number += 1
         return [numbers[i] for i in range(len(boxes))]
+
+
+def scaled(box: Box, factor: float) -> Box:
+    """The same box on an image that is `factor` times as large."""
+    return box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor
 
 
 def iou(a: Box, b: Box) -> float:
