@@ -68,6 +68,7 @@ setup(
             f"exaone = {PACKAGE}.cli.main:main",
             f"perception = {PACKAGE}.nodes.perception:main",
             f"probe = {PACKAGE}.nodes.probe:main",
+            f"report = {PACKAGE}.cli.main:report_main",
             f"simulator = {PACKAGE}.nodes.simulator:main",
         ],
     },

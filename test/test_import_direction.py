@@ -14,7 +14,7 @@ ALLOWED = {
     "action": set(),
     "engine": {"tasks", "model"},
     "sim": {"tasks"},
-    "cli": {"tasks", "model", "engine"},
+    "cli": {"tasks", "model", "engine", "view"},
     "view": {"tasks", "engine", "sim"},
     "training": {"tasks", "model", "engine", "action", "sim"},
     "geometry": set(),

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from exaone_ros.cli import compile as compile_command
 from exaone_ros.cli import doctor as doctor_command
+from exaone_ros.cli import report as report_command
 from exaone_ros.errors import ExaoneError
 
-COMMANDS = {"compile": compile_command, "doctor": doctor_command}
+COMMANDS = {"compile": compile_command, "doctor": doctor_command, "report": report_command}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +37,11 @@ def compile_main() -> int:
 def doctor_main() -> int:
     """`ros2 run exaone_ros doctor`."""
     return main(["doctor", *sys.argv[1:]])
+
+
+def report_main() -> int:
+    """`ros2 run exaone_ros report`."""
+    return main(["report", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
