@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,21 @@ class Row:
     logits: int = 1
 
 
+@dataclass(frozen=True)
+class DraftRow:
+    """Where to guess ahead in one slot.
+
+    Attributes:
+        slot: which.
+        start: tokens that the slot holds and that count; what it holds beyond is of drafts that were refused.
+        tokens: int64 [n], n >= 1: what follows them for sure or as a draft, and was not run yet.
+    """
+
+    slot: int
+    start: int
+    tokens: NDArray[np.int64]
+
+
 class Backend(Protocol):
     """Runs EXAONE 4.5's vision encoder and decoder. One thread at a time calls it."""
 
@@ -108,6 +123,38 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free memory; later calls raise EngineError. May be called twice."""
         ...
+
+
+@runtime_checkable
+class DraftingBackend(Backend, Protocol):
+    """A backend with the checkpoint's MTP layer: it guesses tokens at a fraction of the cost of running them.
+
+    A capability that a backend may lack; see `drafting`.
+    """
+
+    @property
+    def drafts(self) -> bool:
+        """True where it was opened with the MTP layer."""
+        ...
+
+    def draft(self, rows: Sequence[DraftRow]) -> list[NDArray[np.float32]]:
+        """Guess the token behind the last of each row's `tokens`.
+
+        Leaves what the slots hold as it is. A row that goes on where the one before for its slot ended costs one run
+        of the layer, a new one a run for each of its tokens.
+
+        Returns:
+            For each row the logits of its guess, float32 [vocab].
+
+        Raises:
+            EngineError: a row does not fit, was not run up to `start`, or the runtime failed.
+        """
+        ...
+
+
+def drafting(backend: Backend) -> DraftingBackend | None:
+    """The backend as one that drafts, or None where it cannot."""
+    return backend if isinstance(backend, DraftingBackend) and backend.drafts else None
 
 
 @contextmanager

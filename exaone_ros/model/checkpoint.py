@@ -49,13 +49,15 @@ class Checkpoint:
         directory: where it lies.
         config: its hyper-parameters.
         tensors: where each weight is stored, by canonical name.
-        unused: names in the files of tensors that the model does not use (MTP layer, buffers).
+        mtp: where each weight of the MTP layer is stored, by canonical name; empty where there is none, or not all.
+        unused: names in the files of tensors that nothing uses (buffers, parts of an MTP layer).
         layout: of the weights that were published quantised; None where all are plain.
     """
 
     directory: Path
     config: ModelConfig
     tensors: Mapping[str, StoredTensor] = field(repr=False)
+    mtp: Mapping[str, StoredTensor] = field(repr=False, default_factory=lambda: MappingProxyType({}))
     unused: tuple[str, ...] = field(repr=False, default=())
     layout: Layout | None = None
 
@@ -75,13 +77,17 @@ class Checkpoint:
         layout = read_layout(read_json(directory / "config.json"), str(directory / "config.json"))
         found: dict[str, StoredTensor] = {}
         quantised: dict[str, dict[str, StoredTensor]] = {}
+        drafting: dict[str, StoredTensor] = {}
         unused: list[str] = []
+        of_mtp = mtp_shapes(config.text)
         expected = expected_shapes(config)
         for tensor in _stored_tensors(directory):
             name = canonical_name(tensor.name)
             part = _part_of(layout, name, tensor) if layout else None
             if part is not None and part[0] + ".weight" in expected:
                 quantised.setdefault(part[0], {})[part[1]] = tensor
+            elif of_mtp.get(name) == tensor.shape and tensor.dtype in ITEM_BYTES and name not in drafting:
+                drafting[name] = tensor
             elif name not in expected:
                 unused.append(tensor.name)
             elif name in found:
@@ -98,7 +104,31 @@ class Checkpoint:
             found[name] = assemble(layout, layer, expected[name], parts)
         for name, shape in expected.items():
             _check(directory, name, shape, found.get(name))
-        return cls(directory, config, MappingProxyType(found), tuple(sorted(unused)), layout if quantised else None)
+        if drafting.keys() != of_mtp.keys():  # the model runs without: only who asks for the layer is refused
+            unused += [tensor.name for tensor in drafting.values()]
+            drafting = {}
+        mtp = MappingProxyType(drafting)
+        kept = layout if quantised else None
+        return cls(directory, config, MappingProxyType(found), mtp, tuple(sorted(unused)), kept)
+
+    @property
+    def has_mtp(self) -> bool:
+        """There is a whole MTP layer."""
+        return bool(self.mtp)
+
+    def require_mtp(self) -> None:
+        """Refuse a checkpoint without an MTP layer.
+
+        Raises:
+            CheckpointError: there is none, or not all of it in the shapes that config.json asks for.
+        """
+        if not self.has_mtp:
+            parts = sum(canonical_name(name).startswith("mtp.") for name in self.unused)
+            first, shape = next(iter(mtp_shapes(self.config.text).items()))
+            raise CheckpointError(
+                f"{self.directory}: {parts} tensors 'mtp.*' are no MTP layer; expected '{first}' {list(shape)} and the "
+                "rest of it: train one (python -m exaone_ros.training mtp) or do without its drafts"
+            )
 
     def read(self, name: str) -> NDArray[np.float32]:
         """The weight of the canonical name as float32; a view of the file where it is stored as float32.
@@ -116,6 +146,8 @@ class Checkpoint:
         """
         if name == "lm_head.weight" and self.config.text.tied_embeddings and name not in self.tensors:
             name = "text.embed_tokens.weight"
+        if name in self.mtp:
+            return self.mtp[name]
         if name not in self.tensors:
             raise CheckpointError(f"{self.directory}: no tensor '{name}' in this checkpoint")
         return self.tensors[name]
@@ -194,24 +226,39 @@ def _text_shapes(c: TextConfig) -> dict[str, tuple[int, ...]]:
         "text.norm.weight": (c.hidden,),
     }
     for layer in range(c.layers):
-        prefix = f"text.layers.{layer}."
-        for name, out, into in (
-            ("self_attn.q_proj", c.heads * c.head_dim, c.hidden),
-            ("self_attn.k_proj", c.kv_heads * c.head_dim, c.hidden),
-            ("self_attn.v_proj", c.kv_heads * c.head_dim, c.hidden),
-            ("self_attn.o_proj", c.hidden, c.heads * c.head_dim),
-            ("mlp.gate_proj", c.intermediate, c.hidden),
-            ("mlp.up_proj", c.intermediate, c.hidden),
-            ("mlp.down_proj", c.hidden, c.intermediate),
-        ):
-            shapes[f"{prefix}{name}.weight"] = (out, into)
-        for name, size in (
-            ("self_attn.q_norm", c.head_dim),
-            ("self_attn.k_norm", c.head_dim),
-            ("post_attention_layernorm", c.hidden),
-            ("post_feedforward_layernorm", c.hidden),
-        ):
-            shapes[f"{prefix}{name}.weight"] = (size,)
+        shapes |= _decoder_layer_shapes(c, f"text.layers.{layer}.")
+    return shapes
+
+
+def mtp_shapes(c: TextConfig) -> dict[str, tuple[int, ...]]:
+    """Canonical name and shape of every tensor of an MTP layer: a decoder layer behind what joins its two inputs."""
+    return {
+        "mtp.pre_fc_norm_embedding.weight": (c.hidden,),
+        "mtp.pre_fc_norm_hidden.weight": (c.hidden,),
+        "mtp.fc.weight": (c.hidden, 2 * c.hidden),
+        "mtp.norm.weight": (c.hidden,),
+    } | _decoder_layer_shapes(c, "mtp.layers.0.")
+
+
+def _decoder_layer_shapes(c: TextConfig, prefix: str) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, out, into in (
+        ("self_attn.q_proj", c.heads * c.head_dim, c.hidden),
+        ("self_attn.k_proj", c.kv_heads * c.head_dim, c.hidden),
+        ("self_attn.v_proj", c.kv_heads * c.head_dim, c.hidden),
+        ("self_attn.o_proj", c.hidden, c.heads * c.head_dim),
+        ("mlp.gate_proj", c.intermediate, c.hidden),
+        ("mlp.up_proj", c.intermediate, c.hidden),
+        ("mlp.down_proj", c.hidden, c.intermediate),
+    ):
+        shapes[f"{prefix}{name}.weight"] = (out, into)
+    for name, size in (
+        ("self_attn.q_norm", c.head_dim),
+        ("self_attn.k_norm", c.head_dim),
+        ("post_attention_layernorm", c.hidden),
+        ("post_feedforward_layernorm", c.hidden),
+    ):
+        shapes[f"{prefix}{name}.weight"] = (size,)
     return shapes
 
 

@@ -112,6 +112,15 @@ class TextConfig:
     rope: RopeConfig
     max_context: int
     tied_embeddings: bool
+    mtp_type: str | None = None
+    """What the configuration says of the MTP layer's kind; most say nothing."""
+
+    @property
+    def mtp_layer_type(self) -> str:
+        """Kind of the MTP layer: the entry of `layer_types` behind the decoder's, else as the pattern LLLG goes on."""
+        if self.mtp_type is not None:
+            return self.mtp_type
+        return FULL if self.sliding_window is None else SLIDING
 
     def is_sliding(self, layer: int) -> bool:
         return self.layer_types[layer] == SLIDING
@@ -247,6 +256,7 @@ def _text(section: Section, *, tied: bool) -> TextConfig:
         rms_eps=section.number("rms_norm_eps", 1e-5),
         sliding_window=None if window is None else section.integer("sliding_window", 4096, 1),
         layer_types=_layer_types(section, layers, window),
+        mtp_type=_mtp_type(section, layers),
         rope=_rope(section, max_context),
         max_context=max_context,
         tied_embeddings=tied,
@@ -268,6 +278,12 @@ def _layer_types(section: Section, layers: int, window: int | None) -> tuple[str
     if window is None and SLIDING in types:
         raise CheckpointError(f"{section.where}: layer_types names {SLIDING!r} but sliding_window is null")
     return tuple(types[:layers])
+
+
+def _mtp_type(section: Section, layers: int) -> str | None:
+    """The kind of the MTP layer, where `layer_types` (checked already) has an entry for it."""
+    types = section.raw.get("layer_types") or []
+    return str(types[layers]) if len(types) == layers + 1 else None
 
 
 def _pattern_types(section: Section, layers: int, window: int | None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ B rows of S tokens each, caches of L positions:
     logit_rows     int64   [M]             for which of the B * S tokens logits are wanted
     past_k.{l}, past_v.{l}        compute type [B, kv_heads, L, head_dim]
     logits         float32 [M, vocab]
+    hidden         float32 [B * S, hidden] behind the final norm; only where asked for
     present_k.{l}, present_v.{l}  the caches with the new tokens written; may be bound to the memory of past_*
 """
 
@@ -22,6 +23,7 @@ from enum import Enum
 import numpy as np
 
 from exaone_ros.model.checkpoint import Checkpoint
+from exaone_ros.model.config import TextConfig
 from exaone_ros.model.graph_builder import Dim, GraphBuilder, LinearSource
 from exaone_ros.model.onnx_graph import FUSED_FROM_OPSET, MAX_OPSET, Graph
 from exaone_ros.model.precision import FLOAT32, Precision
@@ -44,6 +46,18 @@ def default_kv_write(opset: int) -> KvWrite:
     return KvWrite.TENSOR_SCATTER if opset >= TENSOR_SCATTER_FROM_OPSET else KvWrite.SCATTER_ELEMENTS
 
 
+def check_kv_write(kv_write: KvWrite | None, opset: int) -> KvWrite:
+    """What is asked for, or by default the best that the opset has.
+
+    Raises:
+        ValueError: it needs a later opset.
+    """
+    kv_write = kv_write or default_kv_write(opset)
+    if kv_write is KvWrite.TENSOR_SCATTER and opset < TENSOR_SCATTER_FROM_OPSET:
+        raise ValueError(f"opset is {opset}; TensorScatter needs {TENSOR_SCATTER_FROM_OPSET}: use SCATTER_ELEMENTS")
+    return kv_write
+
+
 def build_decoder(
     checkpoint: Checkpoint,
     context: int,
@@ -53,6 +67,7 @@ def build_decoder(
     linears: LinearSource | None = None,
     *,
     fixed_capacity: bool = False,
+    hidden_output: bool = False,
 ) -> Graph:
     """Build the graph.
 
@@ -63,14 +78,13 @@ def build_decoder(
         kv_write: default: the best that the opset has.
         precision: types of the arithmetic and of the caches.
         linears: where the quantised weights of the layers come from; None: all are plain.
+        hidden_output: give out `hidden` too, which the MTP graph reads.
         fixed_capacity: caches are exactly `context` long. TensorRT's TensorScatter takes no other.
 
     Raises:
         ValueError: `kv_write` needs a later opset.
     """
-    kv_write = kv_write or default_kv_write(opset)
-    if kv_write is KvWrite.TENSOR_SCATTER and opset < TENSOR_SCATTER_FROM_OPSET:
-        raise ValueError(f"opset is {opset}; TensorScatter needs {TENSOR_SCATTER_FROM_OPSET}: use SCATTER_ELEMENTS")
+    kv_write = check_kv_write(kv_write, opset)
     c = checkpoint.config.text
     g = GraphBuilder("exaone4_5_decoder", opset, checkpoint, precision, linears)
     ids = g.input("input_ids", np.int64, ["B", "S"])
@@ -86,47 +100,111 @@ def build_decoder(
     }
     logit_rows = g.input("logit_rows", np.int64, ["M"])
 
-    hidden = _embed(g, ids, visual, visual_row, c.hidden)
-    batch_and_length = g.op("Shape", ids)
-    rope = _Rope(g, *c.rope.tables(c.head_dim, context), positions)
-    cache = _Cache(g, kv_write, write_index, ids)
+    hidden = embed(g, ids, visual, visual_row, c.hidden)
+    layers = DecoderLayers(g, c, kv_write, ids, positions, write_index, context, capacity)
     for layer in range(c.layers):
-        prefix = f"text.layers.{layer}."
+        hidden = layers.add(hidden, f"text.layers.{layer}.", layer, masks[c.is_sliding(layer)], rope=c.has_rope(layer))
+
+    if hidden_output:
+        hidden = g.rms_norm(hidden, "text.norm.weight", c.rms_eps)
+        g.op("Identity", hidden, name="hidden")
+        g.output("hidden", np.float32, ["R", c.hidden])
+        hidden = g.op("Gather", hidden, logit_rows, axis=0)
+    else:
+        hidden = g.rms_norm(g.op("Gather", hidden, logit_rows, axis=0), "text.norm.weight", c.rms_eps)
+    head(g, hidden, c.vocab)
+    layers.declare_caches()
+    return g.finish()
+
+
+def head(g: GraphBuilder, hidden: str, vocab: int) -> None:
+    """The output `logits` float32 [M, vocab] of normed hidden states [M, hidden]."""
+    # The head stays plain whatever the layers are: an error in it is an error in the answer.
+    g.high(g.op("Gemm", g.low(hidden), g.low_weight("lm_head.weight"), transB=1), name="logits")
+    g.output("logits", np.float32, ["M", vocab])
+
+
+class DecoderLayers:
+    """Decoder layers over KV caches, one after the other.
+
+    Args:
+        g: takes the nodes.
+        config: of the decoder.
+        kv_write: how caches are written.
+        ids: int64 [B, S], for its shape.
+        positions: int64 [B, S].
+        write_index: int64 [B].
+        context: positions that the rotary tables cover.
+        capacity: of the caches, a number or the name of the dimension.
+    """
+
+    def __init__(
+        self,
+        g: GraphBuilder,
+        config: TextConfig,
+        kv_write: KvWrite,
+        ids: str,
+        positions: str,
+        write_index: str,
+        context: int,
+        capacity: Dim,
+    ) -> None:
+        self._g, self._config = g, config
+        self._batch_and_length = g.op("Shape", ids)
+        self._rope = _Rope(g, *config.rope.tables(config.head_dim, context), positions)
+        self._cache = _Cache(g, kv_write, write_index, ids)
+        self._shape: list[Dim] = ["B", config.kv_heads, capacity, config.head_dim]
+        self._caches: list[str] = []
+
+    def add(self, hidden: str, prefix: str, cache: int, mask: str, *, rope: bool) -> str:
+        """Add the layer whose weights begin with `prefix`; its caches get the number `cache`.
+
+        Args:
+            hidden: float32 [B * S, hidden].
+            prefix: of the weights' names, with the dot.
+            cache: number of its caches.
+            mask: bool [B, 1, S, L].
+            rope: False for a layer without positions.
+
+        Returns:
+            float32 [B * S, hidden].
+        """
+        g, c = self._g, self._config
         attention = prefix + "self_attn."
         heads_first = []
         for name, heads in (("q", c.heads), ("k", c.kv_heads), ("v", c.kv_heads)):
             projected = g.linear(g.low(hidden), f"{attention}{name}_proj", bias=False)
-            value = g.reshape(projected, batch_and_length, heads, c.head_dim)
+            value = g.reshape(projected, self._batch_and_length, heads, c.head_dim)
             if name == "v":
                 heads_first.append(g.op("Transpose", value, perm=[0, 2, 1, 3]))
                 continue
             value = g.rms_norm(g.high(value), f"{attention}{name}_norm.weight", c.rms_eps)
             value = g.op("Transpose", value, perm=[0, 2, 1, 3])
-            heads_first.append(g.low(rope.apply(value) if c.has_rope(layer) else value))
+            heads_first.append(g.low(self._rope.apply(value) if rope else value))
         q, k, v = heads_first
-        shape: list[Dim] = ["B", c.kv_heads, capacity, c.head_dim]
-        keys = cache.write(g.input(f"past_k.{layer}", precision.compute, shape), k, f"present_k.{layer}")
-        values = cache.write(g.input(f"past_v.{layer}", precision.compute, shape), v, f"present_v.{layer}")
-        mixed = g.attention(q, keys, values, masks[c.is_sliding(layer)], c.heads, c.kv_heads, c.head_dim)
+        keys, values = (self._cached(kind, cache, new) for kind, new in (("k", k), ("v", v)))
+        mixed = g.attention(q, keys, values, mask, c.heads, c.kv_heads, c.head_dim)
         mixed = g.reshape(g.op("Transpose", mixed, perm=[0, 2, 1, 3]), -1, c.heads * c.head_dim)
         # Post-norm: the norm follows the sublayer, inside the residual branch.
         mixed = g.high(g.linear(mixed, attention + "o_proj", bias=False))
         mixed = g.rms_norm(mixed, prefix + "post_attention_layernorm.weight", c.rms_eps)
         hidden = g.op("Add", hidden, mixed)
         fed = g.high(g.swiglu(g.low(hidden), prefix + "mlp.", bias=False))
-        hidden = g.op("Add", hidden, g.rms_norm(fed, prefix + "post_feedforward_layernorm.weight", c.rms_eps))
+        return g.op("Add", hidden, g.rms_norm(fed, prefix + "post_feedforward_layernorm.weight", c.rms_eps))
 
-    hidden = g.rms_norm(g.op("Gather", hidden, logit_rows, axis=0), "text.norm.weight", c.rms_eps)
-    # The head stays plain whatever the layers are: an error in it is an error in the answer.
-    g.high(g.op("Gemm", g.low(hidden), g.low_weight("lm_head.weight"), transB=1), name="logits")
-    g.output("logits", np.float32, ["M", c.vocab])
-    for layer in range(c.layers):
-        for name in ("present_k", "present_v"):
-            g.output(f"{name}.{layer}", precision.compute, ["B", c.kv_heads, capacity, c.head_dim])
-    return g.finish()
+    def _cached(self, kind: str, cache: int, new: str) -> str:
+        g = self._g
+        past = g.input(f"past_{kind}.{cache}", g.precision.compute, self._shape)
+        self._caches.append(f"present_{kind}.{cache}")
+        return self._cache.write(past, new, self._caches[-1])
+
+    def declare_caches(self) -> None:
+        """Make the written caches outputs of the graph; once, behind the other outputs."""
+        for name in self._caches:
+            self._g.output(name, self._g.precision.compute, self._shape)
 
 
-def _embed(g: GraphBuilder, ids: str, visual: str, visual_row: str, width: int) -> str:
+def embed(g: GraphBuilder, ids: str, visual: str, visual_row: str, width: int) -> str:
     """Embeddings of all tokens [B * S, hidden], with visual tokens in place of image pads."""
     words = g.high(g.op("Gather", g.low_weight("text.embed_tokens.weight"), ids))
     seen = g.op("Gather", visual, g.op("Max", visual_row, g.integer(0)))

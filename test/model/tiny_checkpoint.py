@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.model.checkpoint import expected_shapes
+from exaone_ros.model.checkpoint import expected_shapes, mtp_shapes
 from exaone_ros.model.config import ModelConfig
 
 VOCAB = 160
-PREFIXES = {"visual.": "model.visual.", "text.": "model.language_model.", "lm_head.": "lm_head."}
+PREFIXES = {"visual.": "model.visual.", "text.": "model.language_model.", "lm_head.": "lm_head.", "mtp.": "mtp."}
 
 
 def tiny_config(
@@ -72,11 +72,12 @@ def tiny_config(
     }
 
 
-def random_weights(config: dict[str, Any], seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def random_weights(config: dict[str, Any], seed: int = 0, *, mtp: bool = False) -> dict[str, NDArray[np.float32]]:
     """Weights by the names that transformers writes. Wider than its own initialisation, so that errors show."""
     rng = np.random.default_rng(seed)
     weights = {}
-    for name, shape in expected_shapes(ModelConfig.parse(config)).items():
+    parsed = ModelConfig.parse(config)
+    for name, shape in (expected_shapes(parsed) | (mtp_shapes(parsed.text) if mtp else {})).items():
         if len(shape) >= 2:
             values = rng.normal(0, 1.4 / np.prod(shape[1:]) ** 0.5, shape)
         elif name.endswith(".bias"):
@@ -109,7 +110,13 @@ def write_safetensors(path: Path, weights: Mapping[str, NDArray[np.float32]], dt
 
 
 def write_checkpoint(
-    directory: Path, config: dict[str, Any] | None = None, seed: int = 0, dtype: str = "F32", max_px: int = 200_000
+    directory: Path,
+    config: dict[str, Any] | None = None,
+    seed: int = 0,
+    dtype: str = "F32",
+    max_px: int = 200_000,
+    *,
+    mtp: bool = False,
 ) -> Path:
     """Write a whole random checkpoint without tokenizer."""
     config = config or tiny_config()
@@ -117,5 +124,5 @@ def write_checkpoint(
     (directory / "config.json").write_text(json.dumps(config))
     size = {"shortest_edge": 3136, "longest_edge": max_px}
     (directory / "preprocessor_config.json").write_text(json.dumps({"size": size}))
-    write_safetensors(directory / "model.safetensors", random_weights(config, seed), dtype)
+    write_safetensors(directory / "model.safetensors", random_weights(config, seed, mtp=mtp), dtype)
     return directory

@@ -12,6 +12,8 @@ import torch
 from safetensors import safe_open
 from transformers import Exaone4_5_ForConditionalGeneration
 
+from exaone_ros.engine.backend import DraftRow, Row
+from exaone_ros.engine.backends import open_backend
 from exaone_ros.errors import CheckpointError
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.training.checkpoints import CHECKPOINT, MTP_CHECKPOINT
@@ -139,6 +141,28 @@ def test_later_drafts_stand_on_earlier_ones(flat_frames: list[LabelledFrame]) ->
             torch.testing.assert_close(drafted[depth][:, place + depth], result, rtol=1e-4, atol=1e-4)
             following = mtp.join(embedded[:, place + depth + 2][:, None], result[:, None])
             inputs = torch.cat([inputs, following], 1)
+
+
+def test_an_exported_layer_drafts_in_the_engine_what_it_drafted_in_training(
+    trained: MtpOptions, tmp_path: Path
+) -> None:
+    trainer = MtpTrainer(replace(trained, steps=2))
+    trainer.run(lambda line: None)
+    export(trained.directory / CHECKPOINT, tmp_path / "model")
+    image = np.random.default_rng(0).integers(0, 256, (84, 112, 3), dtype=np.uint8)
+    encoder = Encoder()
+    ids = np.array([*encoder.head, *[67] * 12, *encoder.tail, *range(80, 110)])
+    text = torch.tensor([list(range(80, 110))])
+    with torch.no_grad():
+        packed = trainer.model.pack(torch.tensor(image)[None], text, torch.arange(30)[None], torch.ones_like(text))
+        expected = draft_hidden(trainer.model, trainer.mtp, packed, trainer.model.trunk(packed))
+    backend = open_backend("onnxruntime", tmp_path / "model", slots=1, context=128, threads=1, mtp=True)
+    backend.run([Row(0, 0, ids[:-3], (backend.encode(image),))])
+    for depth in range(2):
+        (found,) = backend.draft([DraftRow(0, len(ids) - 3, ids[-3 : -2 + depth])])
+        wanted = trainer.model.model.lm_head(expected[depth][0, len(ids) - 4 + depth]).detach().numpy()
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=0.02 * float(np.abs(wanted).max()))  # float16 weights
+    backend.close()
 
 
 def _attend(model: PackedModel, mtp: MtpLayer, inputs: torch.Tensor) -> torch.Tensor:

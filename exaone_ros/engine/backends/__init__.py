@@ -18,6 +18,7 @@ def open_backend(
     context: int = 1024,
     threads: int | None = None,
     device: str = "cpu",
+    mtp: bool = False,
 ) -> Backend:
     """Load a checkpoint into a backend.
 
@@ -29,18 +30,24 @@ def open_backend(
         context: tokens that fit into one slot.
         threads: of the computation; None or 0 leaves it to the runtime (one per core).
         device: "cpu", or "cuda" / "cuda:N". What is asked for is used or refused, never replaced.
+        mtp: load the checkpoint's MTP layer too: the backend is then a `DraftingBackend`.
 
     Raises:
-        EngineError: an unknown backend, a device that is not there, or sizes that make no sense.
-        CheckpointError: the checkpoint cannot be used.
+        EngineError: an unknown backend, a device that is not there, sizes that make no sense, or `mtp` of a backend
+            that does not have it.
+        CheckpointError: the checkpoint cannot be used, or has no MTP layer where one is asked for.
         MissingExtra: a package that the backend needs is not installed.
     """
     if name == "onnxruntime":
         require("onnx", "cpu")
         from exaone_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(checkpoint_dir, slots=slots, context=context, threads=threads or 0, device=device)
+        return OnnxRuntimeBackend(
+            checkpoint_dir, slots=slots, context=context, threads=threads or 0, device=device, mtp=mtp
+        )
     if name == "tensorrt":
+        if mtp:
+            raise EngineError("backend 'tensorrt' has no MTP layer; use 'onnxruntime' for it, or do without its drafts")
         require("onnx", "tensorrt")
         from exaone_ros.engine.backends.tensorrt import TensorRtBackend
 
@@ -48,5 +55,5 @@ def open_backend(
     if name == "torch":
         from exaone_ros.engine.backends.torch_reference import TorchBackend
 
-        return TorchBackend(checkpoint_dir, slots=slots, context=context, threads=threads or 0, device=device)
+        return TorchBackend(checkpoint_dir, slots=slots, context=context, threads=threads or 0, device=device, mtp=mtp)
     raise EngineError(f"backend is {name!r}; expected one of {BACKENDS}")

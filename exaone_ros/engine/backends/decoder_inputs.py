@@ -18,7 +18,7 @@ from exaone_ros.errors import EngineError
 
 
 class DecoderInputs:
-    """Inputs of one shape, and the logits that come out.
+    """Inputs of one shape, and the logits (and hidden states) that come out.
 
     Args:
         slots: neighbouring slots of the run.
@@ -28,6 +28,8 @@ class DecoderInputs:
         logits: how many rows of logits are wanted.
         vocab: their width.
         no_visual: float32 [1, hidden], what stands in where there are no visual tokens.
+        takes_hidden: the graph reads a hidden state with each token (the MTP layer).
+        gives_hidden: rows of hidden states that come out, 0 = none.
     """
 
     def __init__(
@@ -39,12 +41,17 @@ class DecoderInputs:
         logits: int,
         vocab: int,
         no_visual: NDArray[np.float32],
+        *,
+        takes_hidden: bool = False,
+        gives_hidden: int = 0,
     ) -> None:
         shape = (slots, length)
         self._window = window
         self._keys, self._steps = np.arange(capacity), np.arange(length)
         # An empty product is not worth finding out how every runtime treats it: at least one row of logits.
         self.logits = np.empty((max(1, logits), vocab), np.float32)
+        width = no_visual.shape[1]
+        self.hidden = np.empty((gives_hidden, width), np.float32) if gives_hidden else None
         mask = np.empty((slots, 1, length, capacity), np.bool_)
         apart = window is not None and window < capacity
         self.feeds: dict[str, NDArray[Any]] = {
@@ -57,9 +64,17 @@ class DecoderInputs:
             "mask_global": mask,
             "mask_local": np.empty_like(mask) if apart else mask,
         }
+        self.feeds["mask"] = self.feeds["mask_local"]
+        if takes_hidden:
+            self.feeds["hidden"] = np.zeros((slots * length, width), np.float32)
 
     def fill(
-        self, batch: Batch, rows: Sequence[Row], starts: NDArray[np.int64], image_token: int
+        self,
+        batch: Batch,
+        rows: Sequence[Row],
+        starts: NDArray[np.int64],
+        image_token: int,
+        hidden: Sequence[NDArray[np.float32]] = (),
     ) -> list[tuple[int, int, int]]:
         """Write a batch into the arrays.
 
@@ -68,6 +83,7 @@ class DecoderInputs:
             rows: of the call.
             starts: int64 [slots], where each slot's tokens go.
             image_token: id of an image pad.
+            hidden: float32 [n, hidden] with the n tokens of each row of the call, where the graph takes them.
 
         Returns:
             (index of the row, first, end) of each row's logits.
@@ -83,6 +99,8 @@ class DecoderInputs:
             row = rows[index]
             count = len(row.tokens)
             ids[place, :count] = row.tokens
+            if hidden:
+                feeds["hidden"][place * batch.length :][:count] = hidden[index]
             if row.visual:
                 pads = np.flatnonzero(row.tokens == image_token)
                 feeds["visual_row"][place, pads] = seen + np.arange(len(pads))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.engine.backend import Limits, Row
+from exaone_ros.engine.backend import DraftRow, Limits, Row
 from exaone_ros.errors import EngineError
 from exaone_ros.model.config import ModelConfig
 
@@ -89,3 +89,25 @@ def check_start(row: Row, held: NDArray[np.int64]) -> None:
     """
     if row.start > held[row.slot]:
         raise EngineError(f"slot {row.slot} holds {held[row.slot]} tokens; a row cannot start at {row.start}")
+
+
+def check_draft_rows(rows: Sequence[DraftRow], limits: Limits, held: NDArray[np.int64], image_token: int) -> None:
+    """Refuse drafts that do not fit.
+
+    Args:
+        rows: where to guess.
+        limits: of the backend.
+        held: int64 [slots], how many tokens each slot holds.
+        image_token: id that stands for a visual token: nothing is drafted over an image.
+
+    Raises:
+        EngineError: names the slot, what was found and what was expected.
+    """
+    check_rows([Row(row.slot, row.start, row.tokens) for row in rows], limits, -1)
+    for row in rows:
+        if not 1 <= row.start <= held[row.slot]:
+            raise EngineError(
+                f"slot {row.slot} holds {held[row.slot]} tokens; a draft cannot start behind {row.start} of them"
+            )
+        if image_token in row.tokens:
+            raise EngineError(f"slot {row.slot}: an image-pad token among the tokens of a draft; expected text only")

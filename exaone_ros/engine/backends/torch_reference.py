@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.engine.backend import Limits, Row, VisualTokens
-from exaone_ros.engine.backends.rows import check_copy, check_rows, check_sizes, check_start
+from exaone_ros.engine.backend import DraftRow, Limits, Row, VisualTokens
+from exaone_ros.engine.backends.rows import check_copy, check_draft_rows, check_rows, check_sizes, check_start
+from exaone_ros.engine.backends.torch_mtp import TorchMtp
 from exaone_ros.errors import CheckpointError, EngineError, require
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.config import FULL, SLIDING, ModelConfig
@@ -27,14 +28,21 @@ class TorchBackend:
     name = "torch"
 
     def __init__(
-        self, checkpoint_dir: str | Path, *, slots: int, context: int, threads: int = 0, device: str = "cpu"
+        self,
+        checkpoint_dir: str | Path,
+        *,
+        slots: int,
+        context: int,
+        threads: int = 0,
+        device: str = "cpu",
+        mtp: bool = False,
     ) -> None:
         """Load a checkpoint; arguments as in `open_backend`.
 
         `threads` holds for the whole process: torch has no other setting.
 
         Raises:
-            CheckpointError: the checkpoint cannot be used.
+            CheckpointError: the checkpoint cannot be used, or has no MTP layer where one is asked for.
             EngineError: sizes make no sense, or the device is not there.
             MissingExtra: torch or transformers is not installed.
         """
@@ -50,6 +58,11 @@ class TorchBackend:
         self._device = self._open_device(device)
         self._model: Any = load_transformers_model(checkpoint).to(self._device)
         self._caches: list[Any] = [None] * slots
+        language = self._model.model.language_model
+        self._mtp = TorchMtp(checkpoint, language.config, language.rotary_emb, self._device) if mtp else None
+        # For drafts: (hidden states, embeddings) of what each slot holds, [n, width] each.
+        empty = self._torch.zeros(0, self._config.text.hidden, device=self._device)
+        self._states: list[tuple[Any, Any]] = [(empty, empty)] * slots
         self._held = np.zeros(slots, np.int64)
 
     def _open_device(self, device: str) -> Any:
@@ -93,10 +106,33 @@ class TorchBackend:
         check_copy(source, targets, length, self._held)
         for target in targets:
             self._caches[target] = self._first_of(self._caches[source], length)
+            self._states[target] = self._states[source]
         self._held[list(targets)] = length
 
+    @property
+    def drafts(self) -> bool:
+        """True where it was opened with `mtp`."""
+        return self._mtp is not None
+
+    def draft(self, rows: Sequence[DraftRow]) -> list[NDArray[np.float32]]:
+        """As `DraftingBackend.draft`; EngineError where the backend was opened without `mtp`."""
+        self._check_open()
+        if self._mtp is None:
+            raise EngineError("the backend was opened without its MTP layer; open it with mtp=True to draft")
+        check_draft_rows(rows, self._limits, self._held, self._config.image_token)
+        torch, logits = self._torch, []
+        with torch.inference_mode():
+            for row in rows:
+                hidden, embedded = (part[: row.start] for part in self._states[row.slot])
+                tokens = torch.from_numpy(np.array(row.tokens, np.int64)).to(self._device)
+                following = torch.cat([embedded[1:], self._model.get_input_embeddings()(tokens)])
+                drafted = self._mtp.drafted(hidden, following)
+                logits.append(self._model.lm_head(drafted).float().cpu().numpy())
+        return logits
+
     def close(self) -> None:
-        self._model = None
+        self._model = self._mtp = None
+        self._states = []
         self._caches = []
 
     def _check_open(self) -> None:
@@ -133,6 +169,10 @@ class TorchBackend:
             use_cache=True,
         ).last_hidden_state
         self._held[row.slot] = end
+        if self._mtp is not None:
+            before = self._states[row.slot]
+            new = (hidden[0], embeddings[0])
+            self._states[row.slot] = tuple(torch.cat([a[: row.start], b]) for a, b in zip(before, new, strict=True))
         kept = hidden[0, hidden.shape[1] - row.logits :]
         logits: NDArray[np.float32] = self._model.lm_head(kept).float().cpu().numpy()
         return logits

@@ -1,0 +1,177 @@
+"""A graph of decoder layers in ONNX Runtime with its KV caches: rows of tokens in, logits and hidden states out.
+
+The decoder is one, the MTP layer another. Caches are bound in place: a decode step copies nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.engine.backend import Limits, Row
+from exaone_ros.engine.backends.batching import Batch, plan_batches
+from exaone_ros.engine.backends.decoder_inputs import DecoderInputs
+from exaone_ros.engine.backends.kv_cache import KvCache
+from exaone_ros.errors import EngineError
+
+KEPT_LENGTH = 8
+KEPT_RUNS = 64
+"""Runs of at most this many tokens a slot are decode steps: their inputs stay bound, for this many shapes of a run."""
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What a graph made of one row.
+
+    Attributes:
+        logits: float32 [row.logits, vocab].
+        hidden: float32 [n, hidden] of each of its n tokens (decoder) or of those with logits (MTP layer); None where
+            the graph does not give it out.
+    """
+
+    logits: NDArray[np.float32]
+    hidden: NDArray[np.float32] | None = None
+
+
+class SlotGraph:
+    """Runs rows on slots.
+
+    Args:
+        session: ONNX Runtime's, of a graph from `decoder_graph` or `mtp_graph`.
+        cache: its KV caches; belongs to this from now on.
+        device: kind and number of where the caches lie.
+        limits: of the backend.
+        image_token: id that stands for a visual token.
+        width: of the hidden states.
+        window: of sliding-window layers, or None.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        cache: KvCache,
+        device: tuple[str, int],
+        limits: Limits,
+        image_token: int,
+        width: int,
+        window: int | None,
+    ) -> None:
+        self._session, self._cache, self._device, self._limits = session, cache, device, limits
+        self._image_token, self._window = image_token, window
+        self._inputs = {value.name for value in session.get_inputs()}
+        outputs = {value.name for value in session.get_outputs()}
+        self._gives = next((name for name in ("hidden", "drafted") if name in outputs), None)
+        self.held = np.zeros(limits.slots, np.int64)
+        """Positions that each slot holds."""
+        self._bindings: dict[tuple[int, int], Any] = {}
+        self._kept: dict[tuple[int, int, int, int], tuple[DecoderInputs, Any]] = {}
+        self._no_visual = np.zeros((1, width), np.float32)
+
+    def run(self, rows: Sequence[Row], hidden: Sequence[NDArray[np.float32]] = ()) -> list[RowResult]:
+        """Run rows, checked already, in as few runs of the graph as is worth it.
+
+        Args:
+            rows: what to run.
+            hidden: for the MTP layer, float32 [n, hidden] for the n tokens of each row.
+
+        Raises:
+            EngineError: the runtime failed.
+        """
+        results: dict[int, RowResult] = {}
+        for batch in plan_batches(rows, self.held.tolist(), self._limits.context):
+            results.update(self._run_batch(batch, rows, hidden))
+        return [results[i] for i in range(len(rows))]
+
+    def copy(self, source: int, targets: Sequence[int], length: int) -> None:
+        """Copy the first `length` positions of a slot into others."""
+        self._cache.copy(source, targets, length)
+        self.held[list(targets)] = length
+
+    def _run_batch(
+        self, batch: Batch, rows: Sequence[Row], hidden: Sequence[NDArray[np.float32]]
+    ) -> dict[int, RowResult]:
+        """Run one batch; returns the results of its rows by their index."""
+        slots = slice(batch.first_slot, batch.first_slot + len(batch.rows))
+        starts = self.held[slots].copy()  # fillers write behind what their slot holds
+        count = 0
+        for place, index in enumerate(batch.rows):
+            if index is not None:
+                starts[place] = rows[index].start
+                count += rows[index].logits
+        if self._cache.ensure(int(starts.max()) + batch.length, self.held):
+            self._bindings.clear()
+            self._kept.clear()
+        inputs, binding, wanted = self._bound(batch, rows, starts, count, hidden)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # ONNX Runtime's errors share no base class but this
+            raise EngineError(f"the decoder failed on {len(batch.rows)} x {batch.length} tokens: {error}") from error
+        results = {}
+        for index, first, end in wanted:
+            row = rows[index]
+            self.held[row.slot] = row.start + len(row.tokens)
+            # Copies: the next run writes there again.
+            states = None
+            if inputs.hidden is not None and self._gives == "hidden":
+                place = (row.slot - batch.first_slot) * batch.length
+                states = inputs.hidden[place : place + len(row.tokens)].copy()
+            elif inputs.hidden is not None:
+                states = inputs.hidden[first:end].copy()
+            results[index] = RowResult(inputs.logits[first:end].copy(), states)
+        return results
+
+    def _bound(
+        self,
+        batch: Batch,
+        rows: Sequence[Row],
+        starts: NDArray[np.int64],
+        count: int,
+        hidden: Sequence[NDArray[np.float32]],
+    ) -> tuple[DecoderInputs, Any, list[tuple[int, int, int]]]:
+        """A batch's inputs, filled, and the binding that they are bound to with the caches and `count` logits."""
+        slots, length = len(batch.rows), batch.length
+        key = (batch.first_slot, slots, length, count)
+        sees = any(rows[index].visual for index in batch.rows if index is not None)
+        # A binding to another device copies what it is bound to there and then: filling it anew would not be seen.
+        short = length <= KEPT_LENGTH and not sees and self._device[0] == "cpu"
+        if short and key in self._kept:
+            inputs, binding = self._kept[key]
+            return inputs, binding, inputs.fill(batch, rows, starts, self._image_token, hidden)
+        capacity, vocab = self._cache.capacity, self._limits.vocab
+        given = {"hidden": slots * length, "drafted": max(1, count)}.get(self._gives or "", 0)
+        inputs = DecoderInputs(
+            slots, length, capacity, self._window, count, vocab, self._no_visual,
+            takes_hidden="hidden" in self._inputs, gives_hidden=given,
+        )  # fmt: skip
+        wanted = inputs.fill(batch, rows, starts, self._image_token, hidden)
+        if len(self._kept) >= KEPT_RUNS:
+            self._kept.clear()
+        binding = self._bind_caches(batch.first_slot, slots) if short else self._binding(batch.first_slot, slots)
+        for name in self._inputs & inputs.feeds.keys():
+            binding.bind_cpu_input(name, inputs.feeds[name])
+        for output, out in (("logits", inputs.logits), (self._gives, inputs.hidden)):
+            if output is not None and out is not None:
+                binding.bind_output(output, "cpu", 0, np.float32, out.shape, out.ctypes.data)
+        if short:
+            self._kept[key] = inputs, binding
+        return inputs, binding, wanted
+
+    def _binding(self, first_slot: int, slots: int) -> Any:
+        """The caches of neighbouring slots, bound; kept until memory moves, the other inputs are bound at each run."""
+        if (first_slot, slots) not in self._bindings:
+            self._bindings[first_slot, slots] = self._bind_caches(first_slot, slots)
+        return self._bindings[first_slot, slots]
+
+    def _bind_caches(self, first_slot: int, slots: int) -> Any:
+        """The caches of neighbouring slots bound as input and, in place, as output."""
+        binding = self._session.io_binding()
+        shape = self._cache.shape(slots)
+        for name in self._cache.names:
+            place = self._cache.place(name, first_slot)
+            binding.bind_input(f"past_{name}", *self._device, np.float32, shape, place)
+            binding.bind_output(f"present_{name}", *self._device, np.float32, shape, place)
+        return binding
