@@ -5,6 +5,7 @@ A sequence runs under a chain of constraints: first the reasoning where a questi
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +38,10 @@ class Constraint(Protocol):
         """Go on with one of the allowed tokens."""
         ...
 
+    def copy(self) -> Constraint:
+        """One in the same state that goes on by itself."""
+        ...
+
 
 class FreeText:
     """Any text up to the end of the turn; special tokens cannot occur in it."""
@@ -54,6 +59,9 @@ class FreeText:
 
     def take(self, token: int) -> None:
         self.complete = token in self._end
+
+    def copy(self) -> FreeText:
+        return copy.copy(self)
 
 
 class Thinking:
@@ -129,6 +137,11 @@ class Thinking:
             self._force(AFTER_THINKING[len(after) :])
         elif self._taken >= self._budget:
             self.conclude()
+
+    def copy(self) -> Thinking:
+        other = copy.copy(self)
+        other._text, other._forced = bytearray(self._text), list(self._forced)
+        return other
 
     def _force(self, text: bytes) -> None:
         self._forced = self._table.encode_markup(text.decode()) if text else []

@@ -9,8 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from exaone_ros.engine.backend import Backend, Row, named_failures
-from exaone_ros.engine.sequence import Sequence
+from exaone_ros.engine.sequence import Outcome, Sequence
+from exaone_ros.engine.speculation import Speculator
 from exaone_ros.engine.timings import Meter
 from exaone_ros.errors import ExaoneError
 
@@ -35,10 +38,12 @@ class Batch:
         backend: runs the rows.
         prefill_tokens: tokens of prompts in one call at most; longer prompts take several calls, so that the others'
             next token does not wait for a long prompt.
+        speculator: drafts tokens that a step verifies; None = nobody does.
     """
 
-    def __init__(self, backend: Backend, prefill_tokens: int) -> None:
+    def __init__(self, backend: Backend, prefill_tokens: int, speculator: Speculator | None = None) -> None:
         self._backend = backend
+        self._speculator = speculator
         self._prefill_tokens = prefill_tokens
         self.running: dict[int, Sequence] = {}
         """By slot, in the order in which they joined."""
@@ -66,7 +71,14 @@ class Batch:
 
         What fails here fails the sequences of this call only.
         """
-        rows = self._rows([(slot, self.running[slot]) for slot in slots if not self.running[slot].finished])
+        members = [(slot, self.running[slot]) for slot in slots if not self.running[slot].finished]
+        try:
+            drafts = self._drafts(members, meter)
+        except ExaoneError as error:
+            for _, sequence in members:
+                sequence.fail(error)
+            return Step(tuple(slot for slot, _ in members), prefilling=False)
+        rows = self._rows(members, drafts)
         prefilling = any(self.running[row.slot].reading for row in rows)
         step = Step(tuple(row.slot for row in rows), prefilling)
         if not rows:
@@ -82,13 +94,29 @@ class Batch:
             meter.add("decode_steps", 1)
         with meter.measure("grammar_s"):
             for row, row_logits in zip(rows, logits, strict=True):
+                sequence = self.running[row.slot]
                 if row.logits:
-                    self.running[row.slot].advance(row_logits[-1])
+                    before = sequence.guesses_accepted
+                    sequence.advance(row_logits, drafts.get(row.slot, ()))
+                    meter.add("drafts_accepted", sequence.guesses_accepted - before)
+                    if self._speculator is not None and sequence.outcome in (Outcome.DONE, Outcome.BUDGET):
+                        self._speculator.learn(sequence)
                 else:
                     self.running[row.slot].read(row.tokens.size)
         return step
 
-    def _rows(self, members: list[tuple[int, Sequence]]) -> list[Row]:
+    def _drafts(self, members: list[tuple[int, Sequence]], meter: Meter) -> dict[int, list[int]]:
+        """What is guessed behind the next tokens of sequences that have read their prompt, by slot."""
+        decoding = {slot: sequence for slot, sequence in members if not sequence.reading}
+        if self._speculator is None or not decoding:
+            return {}
+        before = sum(sequence.guesses_drafted for sequence in decoding.values())
+        with meter.measure("draft_s"):
+            drafts = self._speculator.drafts(decoding)
+        meter.add("tokens_drafted", sum(sequence.guesses_drafted for sequence in decoding.values()) - before)
+        return drafts
+
+    def _rows(self, members: list[tuple[int, Sequence]], drafts: Mapping[int, list[int]]) -> list[Row]:
         rows = []
         room = self._prefill_tokens
         for slot, sequence in members:
@@ -99,5 +127,8 @@ class Batch:
                 if not tokens.size:
                     continue  # its turn comes when the prompts before it are read
             whole = tokens.size == sequence.next_tokens.size
-            rows.append(Row(slot, sequence.length, tokens, logits=int(whole)))
+            draft = drafts.get(slot, ())
+            if len(draft):
+                tokens = np.append(tokens, np.array(draft, np.int64))
+            rows.append(Row(slot, sequence.length, tokens, logits=(1 + len(draft)) * whole))
         return rows

@@ -21,6 +21,7 @@ from exaone_ros.engine.request import MAX_PICTURES, Image, Picture, Request
 from exaone_ros.engine.sampling import GREEDY, Sampling
 from exaone_ros.engine.scheduler import Scheduler, Scheduling
 from exaone_ros.engine.sequence import Outcome
+from exaone_ros.engine.speculation import Speculation
 from exaone_ros.engine.timings import Meter
 from exaone_ros.engine.token_table import TokenTable
 from exaone_ros.errors import EngineError, ImageError
@@ -40,6 +41,10 @@ class Engine:
         image_token: id that stands for a visual token in a prompt.
         system: text of the system turn.
         scheduling: how calls and slots are shared out.
+        speculation: what is guessed ahead; None = nothing.
+
+    Raises:
+        EngineError: the backend lacks what `speculation` asks for.
     """
 
     def __init__(
@@ -50,9 +55,10 @@ class Engine:
         image_token: int,
         system: str = SYSTEM,
         scheduling: Scheduling | None = None,
+        speculation: Speculation | None = None,
     ) -> None:
         self._backend = backend
-        self._scheduler = Scheduler(backend, prompts, table, image_token, system, scheduling)
+        self._scheduler = Scheduler(backend, prompts, table, image_token, system, scheduling, speculation)
         self._frames: dict[Frame, PromptHead] = {}
         self._turn = threading.Lock()
         self._owner: threading.Thread | None = None
@@ -69,6 +75,7 @@ class Engine:
         threads: int = 0,
         device: str = "cpu",
         scheduling: Scheduling | None = None,
+        speculation: Speculation | None = None,
     ) -> Engine:
         """Load a checkpoint directory.
 
@@ -81,9 +88,11 @@ class Engine:
             threads: of the backend; 0 = one for each core.
             device: where it runs, e.g. ``"cpu"`` or ``"cuda"``.
             scheduling: how calls and slots are shared out.
+            speculation: what is guessed ahead; None = nothing. Answers are the same with every setting.
 
         Raises:
-            CheckpointError: the directory does not hold an EXAONE 4.5 checkpoint that can be read.
+            CheckpointError: the directory holds no EXAONE 4.5 checkpoint that can be read, or no MTP layer where
+                `speculation` asks for one.
             MissingExtra: the backend's packages are not installed.
             EngineError: the backend is unknown or cannot be started.
         """
@@ -95,8 +104,9 @@ class Engine:
         config = ModelConfig.read(directory)
         prompts = PromptEncoder.open(directory, config)
         table = TokenTable.open(directory, config.text.vocab, config.eos_tokens)
-        opened = open_backend(backend, directory, slots=slots, context=context, threads=threads, device=device)
-        return cls(opened, prompts, table, config.image_token, scheduling=scheduling)
+        mtp = speculation is not None and speculation.mtp > 0
+        opened = open_backend(backend, directory, slots=slots, context=context, threads=threads, device=device, mtp=mtp)
+        return cls(opened, prompts, table, config.image_token, scheduling=scheduling, speculation=speculation)
 
     @property
     def backend(self) -> Backend:

@@ -123,6 +123,9 @@ class JsonAnswer:
         if not self._matcher.consume_token(token):
             self._fail(f"does not take token {token} ({self._table.token_bytes[token]!r})")
 
+    def copy(self) -> JsonAnswer:
+        return JsonAnswer(self._table, self._matcher.deep_copy(), self._ids_of)
+
     def _fail(self, what: str) -> None:
         reason = (self._matcher.get_error() or self._matcher.stop_reason()).strip().splitlines()[0]
         raise EngineError(f"the answer's grammar {what}: {reason}")

@@ -29,6 +29,7 @@ from exaone_ros.engine.pace import Pace
 from exaone_ros.engine.prefixes import PromptHead, PromptHeads
 from exaone_ros.engine.sequence import Outcome, Prefix, Question, Sequence
 from exaone_ros.engine.slots import SlotPool
+from exaone_ros.engine.speculation import Speculation, Speculator
 from exaone_ros.engine.timings import Meter
 from exaone_ros.engine.token_table import TokenTable
 from exaone_ros.errors import EngineBusy, EngineError, ExaoneError
@@ -77,7 +78,11 @@ class Scheduler:
         image_token: id that stands for a visual token in a prompt.
         system: text of the system turn.
         settings: see there.
+        speculation: what is guessed ahead.
         clock: seconds that deadlines are given in.
+
+    Raises:
+        EngineError: the backend lacks what `speculation` asks for.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Scheduler:
         image_token: int,
         system: str = SYSTEM,
         settings: Scheduling | None = None,
+        speculation: Speculation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         settings = settings or Scheduling()
@@ -102,7 +108,8 @@ class Scheduler:
         self.heads = PromptHeads(
             backend, self._slots, prompts, image_token, system, kept=kept, pictures_kept=settings.kept_pictures
         )
-        self._batch = Batch(backend, settings.prefill_tokens)
+        speculator = Speculator(backend, speculation) if speculation else None
+        self._batch = Batch(backend, settings.prefill_tokens, speculator)
         self._pace = Pace()
         self._arrivals = itertools.count()
         self._waiting: list[Job] = []

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from exaone_ros.engine.constraint import Constraint, FreeText, Thinking
 from exaone_ros.engine.grammar import Grammars, JsonAnswer
 from exaone_ros.engine.sampling import GREEDY, Sampling, choose
+from exaone_ros.engine.speculation import Draft
 from exaone_ros.engine.token_table import TokenTable
 from exaone_ros.errors import EngineError, ExaoneError, PromptTooLong
 from exaone_ros.tasks.evidence import Decoded, LaterTuple, TokenEvidence
@@ -105,6 +106,12 @@ class Sequence:
         self.error: ExaoneError | None = None
         self.tokens_sampled = 0
         self.tokens_forced = 0
+        self.guesses_drafted = 0
+        """Tokens guessed in drafts, without those that they force."""
+        self.guesses_accepted = 0
+        """Those of them that were then chosen."""
+        self.drafts_hold = True
+        """The last draft, if there was one, was right to its end."""
         self._table = table
         self._context = context
         self._length = prefix.length
@@ -158,23 +165,50 @@ class Sequence:
         """The answer so far; may end inside a character."""
         return b"".join(token.text for token in self._evidence)
 
-    def advance(self, logits: NDArray[np.float32]) -> None:
-        """Choose the token behind `next_tokens`, which have been run.
+    def advance(self, logits: NDArray[np.float32], drafted: Ordered[int] = ()) -> None:
+        """Choose the token behind `next_tokens`, which have been run, and as many more as the draft foresaw.
 
         What fails here fails this sequence only: it is finished with the outcome FAILED.
 
         Args:
-            logits: float32 [vocab] at the last of `next_tokens`.
+            logits: float32 [1 + d, vocab] at the last of `next_tokens` and at each token of the draft.
+            drafted: the d tokens that were run behind `next_tokens`.
         """
         self.read(len(self._pending))
         self.reading = False
+        at = 0
         try:
-            self._choose(logits)
-            self._settle()
+            while True:
+                self._choose(logits[at])
+                self._settle()
+                due = self._pending
+                foreseen = _common(due, drafted[at:])
+                self.guesses_accepted += foreseen > 0
+                if self.finished or foreseen < len(due):
+                    break
+                self.read(foreseen)
+                at += foreseen
         except ExaoneError as error:
             self.fail(error)
         except Exception as error:  # the grammar library's own; whatever it is, the other sequences go on
             self.fail(EngineError(f"task '{self.question.name}': decoding failed: {type(error).__name__}: {error}"))
+        if drafted:
+            self.drafts_hold = at >= len(drafted)
+
+    def draft(self, context: int) -> Draft:
+        """An empty draft behind `next_tokens`; `context`: tokens that fit into a slot."""
+        due = self._pending.copy()
+        return Draft(self._constraints, due, context - self._length - len(due))
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """All tokens behind the prompt: reasoning, tags, answer, run or not."""
+        return tuple(self._tokens[self.question.tokens.size :])
+
+    @property
+    def key(self) -> tuple[str, bytes]:
+        """The same for the same question on another frame."""
+        return self.question.name, self.question.tokens.tobytes()
 
     def read(self, count: int) -> None:
         """The first `count` of `next_tokens` have been run, and no logits were asked for."""
@@ -273,6 +307,12 @@ class Sequence:
             self.outcome = Outcome.BUDGET
         else:
             self.fail(type(error)(f"task '{self.question.name}': {error}"))
+
+
+def _common(tokens: Ordered[int], others: Ordered[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = zip(tokens, others, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(tokens), len(others)))
 
 
 def _named(tokens: Ordered[tuple[int, float]], names: Ordered[bytes]) -> tuple[tuple[bytes, float], ...]:

@@ -18,11 +18,14 @@ class Timings:
         prefix_s: system prompt and visual tokens through the decoder.
         prefill_s: calls of the decoder in which a question's prompt takes part.
         decode_s: the other calls of the decoder, one token and what it forces for each question.
+        draft_s: guessing tokens ahead, where that is on.
         grammar_s: on the host between those calls: masks, choices, evidence.
         total_s: from the call to the last answer; more than the sum of the others by what the host does beside.
         decode_steps: calls of the decoder counted in `decode_s`.
         tokens_sampled: chosen from logits.
         tokens_forced: written without a choice, by the grammar or at a reasoning budget.
+        tokens_drafted: guessed ahead, without those that a guess forces.
+        drafts_accepted: of the guesses, those that were then chosen: steps saved are fewer, as questions share a step.
     """
 
     preprocess_s: float = 0.0
@@ -30,14 +33,18 @@ class Timings:
     prefix_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    draft_s: float = 0.0
     grammar_s: float = 0.0
     total_s: float = 0.0
     decode_steps: int = 0
     tokens_sampled: int = 0
     tokens_forced: int = 0
+    tokens_drafted: int = 0
+    drafts_accepted: int = 0
 
     def milliseconds(self) -> dict[str, float]:
-        """The times in milliseconds, by stage: preprocess, encode, prefix, prefill, decode, grammar, total."""
+        """The times in milliseconds, by stage: preprocess, encode, prefix, prefill, decode, draft, grammar,
+        total."""
         names = [field.name for field in fields(self) if field.name.endswith("_s")]
         return {name.removesuffix("_s"): getattr(self, name) * 1e3 for name in names}
 

@@ -149,14 +149,14 @@ def test_an_exported_layer_drafts_in_the_engine_what_it_drafted_in_training(
     trainer = MtpTrainer(replace(trained, steps=2))
     trainer.run(lambda line: None)
     export(trained.directory / CHECKPOINT, tmp_path / "model")
-    image = np.random.default_rng(0).integers(0, 256, (84, 112, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (252, 336, 3), dtype=np.uint8)
     encoder = Encoder()
-    ids = np.array([*encoder.head, *[67] * 12, *encoder.tail, *range(80, 110)])
+    ids = np.array([*encoder.head, *[67] * 108, *encoder.tail, *range(80, 110)])
     text = torch.tensor([list(range(80, 110))])
     with torch.no_grad():
         packed = trainer.model.pack(torch.tensor(image)[None], text, torch.arange(30)[None], torch.ones_like(text))
         expected = draft_hidden(trainer.model, trainer.mtp, packed, trainer.model.trunk(packed))
-    backend = open_backend("onnxruntime", tmp_path / "model", slots=1, context=128, threads=1, mtp=True)
+    backend = open_backend("onnxruntime", tmp_path / "model", slots=1, context=256, threads=1, mtp=True)
     backend.run([Row(0, 0, ids[:-3], (backend.encode(image),))])
     for depth in range(2):
         (found,) = backend.draft([DraftRow(0, len(ids) - 3, ids[-3 : -2 + depth])])

@@ -1,0 +1,241 @@
+"""Guessing ahead: tokens that a question's next step verifies, several at once. Knows no slots' contents and no tasks.
+
+A draft is run behind the tokens that are due, with logits at each of its places. The tokens are then chosen from those
+logits one after the other, exactly as without drafts; the first that differs from the draft ends it, and what was run
+behind is forgotten. So a draft can make an answer faster, never different: whether it is greedy or drawn, and whoever
+made the draft.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.engine.backend import Backend, DraftRow, drafting, named_failures
+from exaone_ros.engine.constraint import Constraint
+from exaone_ros.errors import EngineError
+
+if TYPE_CHECKING:
+    from exaone_ros.engine.sequence import Sequence
+
+MOST_MTP = 3
+MOST_PREVIOUS = 64
+LONGEST_CHAIN = 4
+"""Tokens through which the MTP layer is led one by one to a guess, at most: each costs a run of it."""
+ANSWERS_KEPT = 256
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """What is drafted.
+
+    Attributes:
+        previous: tokens of the last answer to the same question that are drafted in a step at most, 0 to 64; 0 = none.
+            Costs nothing but the longer rows; helps where the view changes little from frame to frame.
+        mtp: guesses of the checkpoint's MTP layer in a step at most, 0 to 3, where there is no last answer to draft
+            from, or where it has just been wrong; 0 = none. Needs a backend and a checkpoint that have the layer.
+
+    Raises:
+        EngineError: a value is out of range.
+    """
+
+    previous: int = 0
+    mtp: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, most in (("previous", self.previous, MOST_PREVIOUS), ("mtp", self.mtp, MOST_MTP)):
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+                raise EngineError(f"speculation: {name} is {value!r}; expected an integer from 0 to {most}")
+
+
+class Draft:
+    """Tokens behind those that a sequence runs next, as far as its rules allow them.
+
+    Args:
+        constraints: the sequence's; copied, as a draft takes tokens that may never come.
+        due: what the sequence runs next.
+        room: tokens that the draft may have.
+    """
+
+    def __init__(self, constraints: list[Constraint], due: list[int], room: int) -> None:
+        self._constraints = [constraint.copy() for constraint in constraints]
+        self._room = room
+        self.due = due
+        self.tokens: list[int] = []
+        """Guesses, each with what it forces."""
+        self.guesses = 0
+        self.open = room > 0 and bool(constraints)
+        """More may be guessed."""
+
+    def guess(self, logits: NDArray[np.float32]) -> None:
+        """Take the most probable of the allowed tokens; logits float32 [vocab]."""
+        self._extend(lambda allowed: int(allowed[logits[allowed].argmax()]))
+
+    def take(self, token: int) -> None:
+        """Take one token with what it forces; one that the rules do not allow ends the draft."""
+        self._extend(lambda allowed: token)
+
+    def _extend(self, choose: Callable[[NDArray[np.int64]], int]) -> None:
+        try:
+            allowed = self._constraints[0].allowed()
+            token = choose(allowed)
+            at = int(np.searchsorted(allowed, token))
+            if at == allowed.size or allowed[at] != token:
+                self.open = False
+            else:
+                self._take(token)
+        except EngineError:  # rules that break on a guess: should it come true, the sequence itself meets them
+            self.open = False
+
+    def _take(self, token: int) -> None:
+        self._constraints[0].take(token)
+        self.tokens.append(token)
+        self.guesses += 1
+        while self._constraints:
+            constraint = self._constraints[0]
+            if not constraint.complete:
+                self.tokens += constraint.forced()
+            if not constraint.complete:
+                break
+            del self._constraints[0]
+        if not self._constraints or len(self.tokens) >= self._room:
+            del self.tokens[self._room :]
+            self.open = False
+
+
+class Drafter(Protocol):
+    """Makes drafts. Belongs to the thread that drives the backend."""
+
+    def extend(self, drafts: Mapping[int, tuple[Sequence, Draft]]) -> None:
+        """Guess behind these sequences, by their slots; a draft may be left empty.
+
+        Raises:
+            EngineError: the backend failed.
+        """
+        ...
+
+    def learn(self, sequence: Sequence) -> None:
+        """A sequence has come to its end."""
+        ...
+
+
+class PreviousAnswer:
+    """Drafts what the last answer to the same question had at this place: boxes keep their form, things stay.
+
+    Args:
+        most: tokens of a draft.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._answers: OrderedDict[tuple[str, bytes], tuple[int, ...]] = OrderedDict()
+
+    def extend(self, drafts: Mapping[int, tuple[Sequence, Draft]]) -> None:
+        for sequence, draft in drafts.values():
+            answer = self._answers.get(sequence.key, ())
+            at = len(sequence.written)
+            while draft.open and len(draft.tokens) < self._most and at + len(draft.tokens) < len(answer):
+                draft.take(answer[at + len(draft.tokens)])
+
+    def learn(self, sequence: Sequence) -> None:
+        self._answers[sequence.key] = sequence.written
+        self._answers.move_to_end(sequence.key)
+        if len(self._answers) > ANSWERS_KEPT:
+            self._answers.popitem(last=False)
+
+
+class MtpLayer:
+    """Drafts what the checkpoint's MTP layer says.
+
+    Args:
+        backend: with the layer.
+        most: guesses of a draft.
+
+    Raises:
+        EngineError: the backend does not have the layer.
+    """
+
+    def __init__(self, backend: Backend, most: int) -> None:
+        layer = drafting(backend)
+        if layer is None:
+            raise EngineError(
+                f"speculation: mtp is {most}, but backend '{backend.name}' has no MTP layer or was not opened with it: "
+                "open it with mtp=True, or set mtp to 0"
+            )
+        self._backend, self._most = layer, most
+
+    def extend(self, drafts: Mapping[int, tuple[Sequence, Draft]]) -> None:
+        waiting = {slot: pair for slot, pair in drafts.items() if len(pair[1].due) <= LONGEST_CHAIN}
+        for _ in range(self._most):
+            waiting = {
+                slot: (sequence, draft)
+                for slot, (sequence, draft) in waiting.items()
+                if draft.open and len(draft.tokens) < LONGEST_CHAIN
+            }
+            if not waiting:
+                return
+            rows = [
+                DraftRow(slot, sequence.length, np.array(draft.due + draft.tokens, np.int64))
+                for slot, (sequence, draft) in waiting.items()
+            ]
+            with named_failures(self._backend, "draft"):
+                guesses = self._backend.draft(rows)
+            for (_, draft), logits in zip(waiting.values(), guesses, strict=True):
+                draft.guess(logits)
+
+    def learn(self, sequence: Sequence) -> None:
+        """Nothing to learn: the layer is trained."""
+
+
+class Speculator:
+    """Asks the drafters in turn: the last answer first, the MTP layer where that has nothing or has just been wrong.
+
+    Args:
+        backend: runs the model.
+        settings: what is drafted.
+
+    Raises:
+        EngineError: the backend lacks what the settings ask for.
+    """
+
+    def __init__(self, backend: Backend, settings: Speculation) -> None:
+        self._context = backend.limits.context
+        self._previous = PreviousAnswer(settings.previous) if settings.previous else None
+        self._mtp = MtpLayer(backend, settings.mtp) if settings.mtp else None
+
+    def drafts(self, sequences: Mapping[int, Sequence]) -> dict[int, list[int]]:
+        """Tokens to run behind those that are due, by slot; sequences for which nothing is guessed are left out.
+
+        Raises:
+            EngineError: the backend failed.
+        """
+        open_: dict[int, tuple[Sequence, Draft]] = {}
+        for slot, sequence in sequences.items():
+            draft = sequence.draft(self._context)
+            if draft.open:
+                open_[slot] = sequence, draft
+        drafters: list[Drafter] = [drafter for drafter in (self._previous, self._mtp) if drafter is not None]
+        made: dict[int, list[int]] = {}
+        for drafter in drafters:
+            asked = {
+                slot: (sequence, draft)
+                for slot, (sequence, draft) in open_.items()
+                if not draft.tokens and (drafter is not self._previous or self._mtp is None or sequence.drafts_hold)
+            }
+            if asked:
+                drafter.extend(asked)
+        for slot, (sequence, draft) in open_.items():
+            if draft.tokens:
+                made[slot] = draft.tokens
+                sequence.guesses_drafted += draft.guesses
+        return made
+
+    def learn(self, sequence: Sequence) -> None:
+        """A sequence has come to a good end."""
+        if self._previous is not None:
+            self._previous.learn(sequence)
