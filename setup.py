@@ -66,6 +66,7 @@ setup(
             f"companion = {PACKAGE}.nodes.companion:main",
             f"demo = {PACKAGE}.nodes.demo:main",
             f"exaone = {PACKAGE}.cli.main:main",
+            f"gazebo_truth = {PACKAGE}.nodes.gazebo_truth:main",
             f"perception = {PACKAGE}.nodes.perception:main",
             f"probe = {PACKAGE}.nodes.probe:main",
             f"report = {PACKAGE}.cli.main:report_main",

@@ -53,7 +53,7 @@ def output_of(install: Path, *command: str) -> str:
     return answer.stdout
 
 
-@pytest.mark.parametrize("name", ["action_head", "demo", "perception", "simulator"])
+@pytest.mark.parametrize("name", ["action_head", "companion", "demo", "gazebo_truth", "perception", "simulator"])
 def test_executables_are_where_ros2_run_looks(install_space: Path, name: str) -> None:
     assert os.access(install_space / PACKAGE / "lib" / PACKAGE / name, os.X_OK)
 
@@ -69,6 +69,31 @@ def test_both_packages_are_found_with_their_files(install_space: Path) -> None:
     )
     for place in output_of(install_space, sys.executable, "-c", script).split():
         assert place.startswith(str(install_space)), place
+
+
+def test_launch_files_name_only_what_is_installed(install_space: Path) -> None:
+    script = (
+        "from exaone_ros.ros.bringup import PLANS, NodePlan\n"
+        "from exaone_ros.share import share_path\n"
+        "for plan in PLANS.values():\n"
+        "    print(share_path(f'launch/{plan.name}.launch.py'))\n"
+        "    for step in plan.resolve({}):\n"
+        "        if isinstance(step, NodePlan):\n"
+        "            print(*step.parameter_files, *(a for a in step.arguments if a.startswith('/')), sep='\\n')\n"
+        "            if step.package == 'exaone_ros':\n"
+        "                print(f'lib {step.executable}')\n"
+        "print(share_path('worlds/tabletop.sdf'), share_path('worlds/tabletop.yaml'), share_path('worlds/meshes'))\n"
+        "print(share_path('description/exaone_humanoid.urdf'), share_path('description/meshes/unit_ball.obj'))\n"
+    )
+    lines = output_of(install_space, sys.executable, "-c", script).splitlines()
+    executables = {line.removeprefix("lib ") for line in lines if line.startswith("lib ")}
+    assert executables == {"action_head", "companion", "gazebo_truth", "perception", "simulator"}
+    for executable in executables:
+        assert os.access(install_space / PACKAGE / "lib" / PACKAGE / executable, os.X_OK)
+    places = [place for line in lines if line and not line.startswith("lib ") for place in line.split()]
+    assert len(places) > 12
+    for place in places:
+        assert place.startswith(str(install_space)) and Path(place).exists(), place
 
 
 def test_the_installed_node_starts_is_seen_and_ends(install_space: Path) -> None:

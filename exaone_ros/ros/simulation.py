@@ -5,14 +5,15 @@ from __future__ import annotations
 from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2D, Detection2DArray
 
 from exaone_ros.errors import SimulationError
-from exaone_ros.ros.messages import detection_message
+from exaone_ros.ros.messages import box_of, detection_message
 from exaone_ros.sim.camera import Intrinsics
 from exaone_ros.sim.frame import LabelledFrame
+from exaone_ros.sim.humanoid import CAMERA_FRAME_ID
 from exaone_ros.sim.trajectory import MAX_POINTS, Trajectory
-from exaone_ros.sim.vocabulary import OBSTACLE, PERSON, name
+from exaone_ros.sim.vocabulary import OBSTACLE, PERSON, label_of_number, name
 from exaone_ros.sim.world import JointStates
 
 
@@ -48,6 +49,27 @@ def ground_truth_message(frame: LabelledFrame, header: Header) -> Detection2DArr
             for number, (label, box, share) in enumerate(visible)
         ],
     )
+
+
+def named_ground_truth(boxes: Detection2DArray) -> tuple[Detection2DArray, list[str]]:
+    """Boxes whose class_id is a label's number, as Gazebo's sensor gives them, under the labels' names.
+
+    Returns:
+        (boxes in the head camera's optical frame with the stamp of the sensor, class_ids that are no label of ours;
+        their boxes are left out).
+    """
+    header = Header(stamp=boxes.header.stamp, frame_id=CAMERA_FRAME_ID)
+    named: list[Detection2D] = []
+    unknown: list[str] = []
+    for box in boxes.detections:
+        number = box.results[0].hypothesis.class_id if box.results else ""
+        try:
+            label = label_of_number(int(number))
+        except ValueError:  # no number, or (SimulationError) none of ours
+            unknown.append(number)
+            continue
+        named.append(detection_message(header, f"truth/{len(named)}", label, box_of(box), 1.0))
+    return Detection2DArray(header=header, detections=named), unknown
 
 
 def joint_state_message(states: JointStates, header: Header) -> JointState:

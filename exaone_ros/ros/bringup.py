@@ -1,0 +1,403 @@
+"""What the launch files start, as data: arguments, nodes, parameters. Knows neither `launch` nor rclpy.
+
+A launch file is a plan's name; `launching` turns the plan into actions. So a test reads here which executables,
+parameter files and topics belong together, and the files in launch/ hold nothing that could be wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from exaone_ros.errors import ExaoneError
+from exaone_ros.share import PACKAGE, share_path
+
+CAMERA = "/head_camera"
+ROBOT = "exaone_humanoid"
+Value = bool | int | float | str
+
+
+class LaunchError(ExaoneError, ValueError):
+    """A launch argument is unknown or has a value that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A launch argument.
+
+    Attributes:
+        name: as in ``name:=value``.
+        default: its text where it is not given.
+        description: what `ros2 launch --show-args` says.
+        choices: texts allowed; empty = any.
+    """
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """A node to start.
+
+    Attributes:
+        executable: of the package.
+        name: of the node; empty for programs that are no node of ours to name.
+        namespace: of the node; empty = the root.
+        parameter_files: YAML files, the later ones win.
+        parameters: on top of the files.
+        arguments: on the command line, before the ROS arguments.
+        package: that has the executable.
+        log_level: of the node; empty = its own.
+    """
+
+    executable: str
+    name: str
+    namespace: str = ""
+    parameter_files: tuple[str, ...] = ()
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    package: str = PACKAGE
+    log_level: str = ""
+
+
+@dataclass(frozen=True)
+class IncludePlan:
+    """A launch file of another package: its path below the package's share directory, and its arguments."""
+
+    package: str
+    file: str
+    arguments: Mapping[str, str]
+
+
+Step = NodePlan | IncludePlan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A launch file.
+
+    Attributes:
+        name: the file is launch/NAME.launch.py.
+        arguments: what it takes.
+        steps: from the arguments' texts to what is started.
+    """
+
+    name: str
+    arguments: tuple[Argument, ...]
+    steps: Callable[[Mapping[str, str]], list[Step]]
+
+    def defaults(self) -> dict[str, str]:
+        """The text of each argument where nothing is given."""
+        return {argument.name: argument.default for argument in self.arguments}
+
+    def resolve(self, given: Mapping[str, str]) -> list[Step]:
+        """What is started with these arguments; those that are missing have their defaults.
+
+        Raises:
+            LaunchError: an unknown argument, or a value that cannot be used; names both.
+        """
+        known = self.defaults()
+        for name in given:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else f"; expected some of {', '.join(known)}"
+                raise LaunchError(f"{self.name}.launch.py has no argument '{name}'{hint}")
+        values = known | dict(given)
+        for argument in self.arguments:
+            if argument.choices and values[argument.name] not in argument.choices:
+                raise LaunchError(
+                    f"launch argument '{argument.name}' is '{values[argument.name]}'; "
+                    f"expected one of {', '.join(argument.choices)}"
+                )
+        return self.steps(values)
+
+
+def as_bool(given: Mapping[str, str], name: str) -> bool:
+    """A launch argument, which is always text, as a bool.
+
+    Raises:
+        LaunchError: neither true nor false.
+    """
+    text = given[name].lower()
+    if text not in ("true", "false"):
+        raise LaunchError(f"launch argument '{name}' is '{given[name]}'; expected true or false")
+    return text == "true"
+
+
+def _argument(name: str, default: str, description: str, *choices: str) -> Argument:
+    return Argument(name, default, description, choices)
+
+
+def _namespace(default: str) -> Argument:
+    return _argument("namespace", default, "Namespace of the nodes and of their relative topics; empty = none.")
+
+
+def _log_level() -> Argument:
+    return _argument("log_level", "info", "Of every node.", "debug", "info", "warn", "error", "fatal")
+
+
+def _params_file(default: str) -> Argument:
+    return _argument("params_file", str(share_path(default)), "YAML file of parameters.")
+
+
+_AUTOSTART = _argument(
+    "autostart", "true", "Configure and activate at start; false leaves that to a lifecycle manager."
+)
+_SIM_TIME = _argument("use_sim_time", "false", "Take the time from /clock (true) or from this machine (false).")
+_MODEL = _argument("model", "", "Directory of the checkpoint; empty = what params_file says.")
+_WORLD = _argument("world", "", "Name of a world (tabletop, blocked, empty) or a YAML file; empty = drawn by seed.")
+_STATE_PUBLISHER = _argument("robot_state_publisher", "true", "Also publish /tf and robot_description.")
+
+
+def _file(given: Mapping[str, str], name: str) -> str:
+    """The absolute path of a file that an argument names.
+
+    Raises:
+        LaunchError: there is no such file.
+    """
+    path = Path(given[name]).expanduser()
+    if not path.is_file():
+        raise LaunchError(f"launch argument '{name}' is '{given[name]}'; expected the path of a file")
+    return str(path.resolve())
+
+
+def _texts(given: Mapping[str, str], *names: str) -> dict[str, Value]:
+    """Parameters named like arguments that were given; the others are left to the parameter file."""
+    return {name: given[name] for name in names if given[name]}
+
+
+def _perception(given: Mapping[str, str]) -> list[Step]:
+    parameters: dict[str, Value] = {name: as_bool(given, name) for name in ("use_sim_time", "autostart")}
+    return [
+        NodePlan(
+            "perception",
+            "perception",
+            given["namespace"],
+            (_file(given, "params_file"),),
+            parameters | _texts(given, "image_topic", "model"),
+            log_level=given["log_level"],
+        )
+    ]
+
+
+PERCEPTION = Plan(
+    "perception",
+    (
+        _namespace("exaone"),
+        _SIM_TIME,
+        _params_file("config/perception.yaml"),
+        _AUTOSTART,
+        _log_level(),
+        _argument("image_topic", "", "Topic of the camera's images; empty = what params_file says."),
+        _MODEL,
+    ),
+    _perception,
+)
+
+
+def _state_publisher(given: Mapping[str, str], use_sim_time: bool) -> list[Step]:
+    if not as_bool(given, "robot_state_publisher"):
+        return []
+    urdf = share_path(f"description/{ROBOT}.urdf").read_text(encoding="utf-8")
+    parameters: dict[str, Value] = {"robot_description": urdf, "use_sim_time": use_sim_time}
+    return [
+        NodePlan(
+            "robot_state_publisher",
+            "robot_state_publisher",
+            given["namespace"],
+            parameters=parameters,
+            package="robot_state_publisher",
+            log_level=given["log_level"],
+        )
+    ]
+
+
+def _simulation(given: Mapping[str, str]) -> list[Step]:
+    # The simulator makes the time that the others follow; it takes none itself.
+    parameters: dict[str, Value] = {"publish_clock": as_bool(given, "use_sim_time")}
+    if given["seed"]:
+        parameters["seed"] = _whole_number(given, "seed")
+    simulator = NodePlan(
+        "simulator",
+        "simulator",
+        given["namespace"],
+        (_file(given, "params_file"),),
+        parameters | _texts(given, "world"),
+        log_level=given["log_level"],
+    )
+    return [simulator, *_state_publisher(given, as_bool(given, "use_sim_time"))]
+
+
+def _whole_number(given: Mapping[str, str], name: str) -> int:
+    if not given[name].isdecimal():
+        raise LaunchError(f"launch argument '{name}' is '{given[name]}'; expected a whole number, 0 or more")
+    return int(given[name])
+
+
+SIMULATION = Plan(
+    "simulation",
+    (
+        _namespace(""),
+        _argument("use_sim_time", "false", "Publish /clock and stamp with simulated time (true), or with wall time."),
+        _params_file("config/simulator.yaml"),
+        _log_level(),
+        _WORLD,
+        _argument("seed", "", "Of the scenes where no world is given; empty = what params_file says."),
+        _STATE_PUBLISHER,
+    ),
+    _simulation,
+)
+
+
+def world_sdf_path(world: str) -> str:
+    """The SDF file of a world for Gazebo.
+
+    Args:
+        world: name of one of the package's worlds, or path of an SDF file.
+
+    Raises:
+        LaunchError: there is none; says how an SDF file is made of a YAML file.
+    """
+    if world.endswith((".yaml", ".yml")):
+        raise LaunchError(
+            f"world '{world}' is YAML, which Gazebo does not read; "
+            f"make SDF of it: python -m exaone_ros.sim.generate --world {world} --out my_worlds"
+        )
+    if world.endswith((".sdf", ".world")) or "/" in world:
+        path = Path(world).expanduser()
+        if not path.is_file():
+            raise LaunchError(f"world '{world}' is no file; expected an SDF file or the name of one of our worlds")
+        return str(path.resolve())
+    known = sorted(path.stem for path in share_path("worlds").glob("*.sdf"))
+    if world not in known:
+        raise LaunchError(f"world '{world}' does not exist; expected one of {', '.join(known)} or an SDF file")
+    return str(share_path(f"worlds/{world}.sdf"))
+
+
+def _gazebo(given: Mapping[str, str]) -> list[Step]:
+    headless = ["-s", "--headless-rendering"] if as_bool(given, "headless") else []
+    words = ["-r", *headless, "-v", given["gz_verbosity"], world_sdf_path(given["world"])]
+    sim_time = as_bool(given, "use_sim_time")
+    clock: dict[str, Value] = {"use_sim_time": sim_time}
+    return [
+        IncludePlan(
+            "ros_gz_sim",
+            "launch/gz_sim.launch.py",
+            # Harmonic's and Ionic's launch files compare the second one with texts.
+            {"gz_args": " ".join(words), "on_exit_shutdown": "true"},
+        ),
+        NodePlan(
+            "create",
+            "spawn_robot",
+            arguments=("-file", str(share_path(f"description/{ROBOT}.sdf")), "-name", ROBOT),
+            package="ros_gz_sim",
+        ),
+        NodePlan(
+            "parameter_bridge",
+            "gazebo_bridge",
+            given["namespace"],
+            parameters={"config_file": _file(given, "bridge_file"), **clock},
+            package="ros_gz_bridge",
+            log_level=given["log_level"],
+        ),
+        NodePlan("gazebo_truth", "gazebo_truth", given["namespace"], parameters=clock, log_level=given["log_level"]),
+        *_state_publisher(given, sim_time),
+    ]
+
+
+GAZEBO = Plan(
+    "gazebo",
+    (
+        _namespace(""),
+        _argument("use_sim_time", "true", "Our nodes take the time from /clock, which Gazebo publishes."),
+        _argument(
+            "bridge_file",
+            str(share_path("config/gazebo_bridge.yaml")),
+            "YAML file of ros_gz_bridge: which topics cross.",
+        ),
+        _log_level(),
+        _argument("world", "tabletop", "Name of a world (tabletop, blocked, empty) or an SDF file."),
+        _argument("headless", "true", "No window: server only, rendering off screen (EGL)."),
+        _argument("gz_verbosity", "2", "Of Gazebo's console.", "0", "1", "2", "3", "4"),
+        _STATE_PUBLISHER,
+    ),
+    _gazebo,
+)
+
+
+def _demo(given: Mapping[str, str]) -> list[Step]:
+    """Simulator, perception, pictures of the answers, and an action head whose gate is closed until a goal comes."""
+    sim_time = as_bool(given, "use_sim_time")
+    shared = {name: given[name] for name in ("log_level", "robot_state_publisher")} | {"namespace": ""}
+    if given["simulator"] == "gazebo":
+        if not sim_time:
+            raise LaunchError("launch argument 'use_sim_time' is 'false'; with simulator:=gazebo it has to be true")
+        chosen = {"world": given["world"]} if given["world"] else {}
+        simulation = GAZEBO.resolve({**shared, **chosen, "headless": given["headless"]})
+    else:
+        simulation = SIMULATION.resolve(
+            {
+                **shared,
+                "use_sim_time": given["use_sim_time"],
+                "params_file": given["simulator_params_file"],
+                "world": given["world"],
+                "seed": given["seed"],
+            }
+        )
+    common = {name: given[name] for name in ("namespace", "use_sim_time", "log_level", "params_file", "model")}
+    perception = PERCEPTION.resolve({**common, "autostart": given["autostart"], "image_topic": f"{CAMERA}/image_raw"})
+    companion = NodePlan(
+        "companion",
+        "companion",
+        given["namespace"],
+        (str(share_path("config/companion.yaml")),),
+        {"image_topic": f"{CAMERA}/image_raw", "use_sim_time": sim_time},
+        log_level=given["log_level"],
+    )
+    action_head = NodePlan(
+        "action_head",
+        "action_head",
+        given["namespace"],
+        (str(share_path("config/action_head.yaml")),),
+        {
+            "joint_states_topic": "/joint_states",
+            "trajectory_topic": "/joint_trajectory",
+            "camera_info_topic": f"{CAMERA}/camera_info",
+            "autostart": as_bool(given, "autostart"),
+            "use_sim_time": sim_time,
+        },
+        log_level=given["log_level"],
+    )
+    wanted = [action_head] if as_bool(given, "action_head") else []
+    return [*simulation, *perception, companion, *wanted]
+
+
+DEMO = Plan(
+    "demo",
+    (
+        _namespace("exaone"),
+        _argument("use_sim_time", "false", "Everything follows the simulator's /clock."),
+        _params_file("config/perception.yaml"),
+        _AUTOSTART,
+        _log_level(),
+        _argument("simulator", "mujoco", "Which one; gazebo wants use_sim_time:=true.", "mujoco", "gazebo"),
+        _argument(
+            "simulator_params_file", str(share_path("config/simulator.yaml")), "YAML file of the MuJoCo simulator."
+        ),
+        _argument("world", "", "Name of a world (tabletop, blocked, empty) or a file; empty = as the simulator does."),
+        _argument("seed", "", "Of MuJoCo's scenes where no world is given."),
+        _argument("headless", "true", "Gazebo without a window."),
+        _MODEL,
+        _argument("action_head", "true", "Also start the action head; its gate stays closed until it gets a goal."),
+        _STATE_PUBLISHER,
+    ),
+    _demo,
+)
+
+PLANS: dict[str, Plan] = {plan.name: plan for plan in (PERCEPTION, SIMULATION, GAZEBO, DEMO)}
+"""Every launch file of the package."""
