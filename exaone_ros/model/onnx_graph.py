@@ -18,7 +18,7 @@ from exaone_ros.model.onnx_values import (
     external,
     in_checkpoint,
     inline,
-    raw_bytes,
+    raw_pieces,
 )
 
 IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 11}
@@ -109,9 +109,10 @@ class Graph:
                     model.graph.initializer.append(inline(name, value))
                     continue
                 file.write(b"\0" * (-file.tell() % 64))
-                offset, raw = file.tell(), raw_bytes(value)
-                file.write(raw)
-                model.graph.initializer.append(external(name, value, data_path.name, offset, len(raw)))
+                offset = file.tell()
+                for piece in raw_pieces(value):
+                    file.write(piece)
+                model.graph.initializer.append(external(name, value, data_path.name, offset, file.tell() - offset))
 
 
 def _stays(value: Value) -> TypeGuard[StoredAs]:

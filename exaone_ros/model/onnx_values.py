@@ -5,7 +5,7 @@ Nothing here holds a weight in memory: it is read, converted and written, one af
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from exaone_ros.model.safetensors_file import StoredTensor
 
 # Shape inference must be able to read axes and the like; external data is not read for it.
 EXTERNAL_FROM_BYTES = 1024
+_PIECE_BYTES = 1 << 26
 _BITS: dict[int, int] = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4}
 _SAFETENSORS_TYPES: dict[str, int] = {
     "F32": TensorProto.FLOAT,
@@ -89,6 +90,18 @@ def raw_bytes(value: Value) -> bytes:
     """The values in the byte order and packing of ONNX."""
     raw: bytes = inline("", value).raw_data
     return raw
+
+
+def raw_pieces(value: Value) -> Iterator[bytes]:
+    """The same bytes in pieces: no weight of a checkpoint is whole in memory, however large its table."""
+    if not isinstance(value, StoredAs):
+        yield raw_bytes(value)
+        return
+    if value.as_is:
+        yield from value.tensor.bytes_in_pieces(_PIECE_BYTES)
+        return
+    for rows in value.tensor.read_in_pieces(_PIECE_BYTES):
+        yield np.ascontiguousarray(rows.astype(value.dtype, copy=False)).tobytes()
 
 
 def external(name: str, value: Value, location: str, offset: int, length: int) -> onnx.TensorProto:

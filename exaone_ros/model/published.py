@@ -7,7 +7,7 @@ handed to the graphs as it is. What `quantization_config` says and the tensors d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -194,6 +194,9 @@ class PublishedWeight(StoredTensor):
     def read(self) -> NDArray[np.float32]:
         """The weight that the parts amount to, float32 [out, in]."""
         return self.quantized().dequantized()
+
+    def read_in_pieces(self, piece_bytes: int) -> Iterator[NDArray[np.float32]]:
+        yield self.read()
 
     def quantized(self) -> Quantized:
         """The weight as arrays, scales float32.

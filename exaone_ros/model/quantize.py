@@ -28,6 +28,7 @@ FP4 = np.dtype(ml_dtypes.float4_e2m1fn)
 BLOCKS = (128, 64, 32, 16)
 """Block sizes of INT4, best first. TensorRT takes 128 and 64."""
 NVFP4_BLOCK = 16
+_PIECE = 1 << 22  # weights rounded at a time: the real model's largest has 140 million
 _INT4_MAX, _INT8_MAX, _FP8_MAX, _FP4_MAX = 7.0, 127.0, 448.0, 6.0
 _DTYPES = {
     WeightFormat.INT4: INT4,
@@ -213,36 +214,53 @@ def quantize(
     """
     compute = precision.compute
     rounded_inputs = None if input_scale is None else input_scale.astype(compute)
-    if rounded_inputs is not None:
-        weight = weight / rounded_inputs.astype(np.float32)[:, None]
+    wide = None if rounded_inputs is None else rounded_inputs.astype(np.float32)[:, None]
+    into, out = weight.shape
+    columns = max(1, _PIECE // into)
+    pieces = [slice(at, at + columns) for at in range(0, out, columns)]
+
+    def scaled(piece: slice) -> NDArray[np.float32]:
+        return weight[:, piece] if wide is None else weight[:, piece] / wide
+
     if precision.weights is WeightFormat.NVFP4:
-        return _nvfp4(weight, compute, rounded_inputs)
+        highest = max(float(np.abs(scaled(piece)).max()) for piece in pieces)
+        overall = _positive(np.asarray(highest / (_FP4_MAX * _FP8_MAX), np.float32)).astype(compute)
+        found = [_nvfp4(scaled(piece), overall) for piece in pieces]
+    else:
+        overall = None
+        found = [_by_block(scaled(piece), precision) for piece in pieces]
+    values = np.concatenate([part[0] for part in found], axis=1)
+    scale = np.concatenate([part[1] for part in found], axis=1)
+    if precision.weights in (WeightFormat.INT8, WeightFormat.FP8):
+        scale = scale[0]
+    return Quantized(values, scale, None if overall is None else np.asarray(overall), input_scale=rounded_inputs)
+
+
+def _by_block(weight: NDArray[np.float32], precision: Precision) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Values [in, n] and scales [in / block, n] of some outputs of a weight."""
     block = block_size(precision.weights, len(weight)) or len(weight)
     highest = {WeightFormat.INT4: _INT4_MAX, WeightFormat.INT8: _INT8_MAX}.get(precision.weights, _FP8_MAX)
     blocks = weight.reshape(-1, block, weight.shape[1])
-    scale = _positive(np.abs(blocks).max(axis=1) / highest).astype(compute)
+    scale = _positive(np.abs(blocks).max(axis=1) / highest).astype(precision.compute)
     ratio = blocks / scale.astype(np.float32)[:, None]
     if precision.weights is WeightFormat.FP8:
-        values = np.clip(ratio, -_FP8_MAX, _FP8_MAX).astype(FP8)
-    else:
-        values = np.clip(np.rint(ratio), -highest - 1, highest).astype(np.int8).astype(_DTYPES[precision.weights])
-    return Quantized(
-        values.reshape(weight.shape),
-        scale if precision.weights is WeightFormat.INT4 else scale[0],
-        input_scale=rounded_inputs,
-    )
+        np.clip(ratio, -_FP8_MAX, _FP8_MAX, out=ratio)
+        return ratio.astype(FP8).reshape(weight.shape), scale
+    np.rint(ratio, out=ratio)
+    np.clip(ratio, -highest - 1, highest, out=ratio)
+    return ratio.astype(np.int8).astype(_DTYPES[precision.weights]).reshape(weight.shape), scale
 
 
-def _nvfp4(weight: NDArray[np.float32], compute: np.dtype[Any], input_scale: NDArray[Any] | None) -> Quantized:
+def _nvfp4(weight: NDArray[np.float32], overall: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Values [in, n] and scales [in / 16, n] of some outputs of a weight; `overall` is the scale of the scales."""
     blocks = weight.reshape(-1, NVFP4_BLOCK, weight.shape[1])
-    highest = np.abs(blocks).max(axis=1)
-    overall = _positive(np.asarray(highest.max() / (_FP4_MAX * _FP8_MAX), np.float32)).astype(compute)
-    scale = (highest / _FP4_MAX / overall.astype(np.float32)).astype(FP8)
+    wide = overall.astype(np.float32)
+    scale = (np.abs(blocks).max(axis=1) / _FP4_MAX / wide).astype(FP8)
     smallest = np.float32(ml_dtypes.finfo(FP8).smallest_subnormal)
     scale = np.maximum(scale.astype(np.float32), smallest).astype(FP8)
-    ratio = blocks / (scale.astype(np.float32) * overall.astype(np.float32))[:, None]
-    values = np.clip(ratio, -_FP4_MAX, _FP4_MAX).astype(FP4).reshape(weight.shape)
-    return Quantized(values, scale, np.asarray(overall), input_scale=input_scale)
+    ratio = blocks / (scale.astype(np.float32) * wide)[:, None]
+    np.clip(ratio, -_FP4_MAX, _FP4_MAX, out=ratio)
+    return ratio.astype(FP4).reshape(weight.shape), scale
 
 
 def _positive(scale: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,8 @@ The format: 8 bytes of little-endian header length, a JSON header, then the data
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,7 @@ class StoredTensor:
             )
         raw_type = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[self.dtype]
         values = self._mapped(np.dtype(raw_type))
-        if self.dtype == "BF16":  # the upper half of a float32
-            return (values.astype(np.uint32) << 16).view(np.float32)
-        return values.astype(np.float32, copy=False)
+        return _widened(values) if self.dtype == "BF16" else values.astype(np.float32, copy=False)
 
     def raw(self) -> NDArray[Any]:
         """The values in their own type where that is a part of a quantised weight, else as `read` gives them.
@@ -85,12 +84,56 @@ class StoredTensor:
             )
         return self._mapped(dtype)
 
+    def read_in_pieces(self, piece_bytes: int) -> Iterator[NDArray[np.float32]]:
+        """The values as float32, some rows of the first axis after the other.
+
+        Raises:
+            CheckpointError: as `read`.
+        """
+        rows = self.shape[0] if self.shape else 1
+        step = max(1, rows * piece_bytes // max(1, 4 * int(np.prod(self.shape, dtype=np.int64))))
+        for at in range(0, rows, step):
+            yield self._rows(at, min(rows, at + step)).read() if self.shape else self.read()
+
+    def bytes_in_pieces(self, piece_bytes: int) -> Iterator[bytes]:
+        """The bytes as they are stored.
+
+        Raises:
+            CheckpointError: the file cannot be read.
+        """
+        try:
+            with self.file.open("rb") as file:
+                file.seek(self.offset)
+                left = self.length
+                while left:
+                    piece = file.read(min(left, piece_bytes))
+                    if not piece:
+                        raise CheckpointError(f"{self.file}: tensor '{self.name}' ends {left} bytes early: truncated")
+                    left -= len(piece)
+                    yield piece
+        except OSError as error:
+            raise CheckpointError(f"{self.file}: tensor '{self.name}' cannot be read: {error}") from error
+
+    def _rows(self, first: int, end: int) -> StoredTensor:
+        """A part of the first axis."""
+        row = self.length // self.shape[0]
+        return replace(
+            self, shape=(end - first, *self.shape[1:]), offset=self.offset + first * row, length=row * (end - first)
+        )
+
     def _mapped(self, dtype: np.dtype[Any]) -> NDArray[Any]:
         try:
             raw = np.memmap(self.file, dtype=dtype, mode="r", offset=self.offset, shape=self.shape or (1,))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.file}: tensor '{self.name}' cannot be read: {error}") from error
         return np.asarray(raw).reshape(self.shape)
+
+
+def _widened(values: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Bfloat16 as float32, of which it is the upper half."""
+    wide = values.astype(np.uint32)
+    wide <<= np.uint32(16)
+    return wide.view(np.float32)
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:

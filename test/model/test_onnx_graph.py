@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from model.tiny_checkpoint import tiny_config, write_checkpoint
 
 from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.errors import CheckpointError
-from exaone_ros.model import onnx_graph
+from exaone_ros.model import onnx_graph, onnx_values
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.decoder_graph import KvWrite, build_decoder
 from exaone_ros.model.onnx_graph import Graph, Weights
+from exaone_ros.model.precision import precision
 from exaone_ros.model.preprocess import PreprocessConfig, patchify
 from exaone_ros.model.vision_graph import build_vision
 from exaone_ros.model.vision_plan import vision_plan
@@ -103,3 +105,31 @@ def test_weights_beyond_the_limit_of_protobuf_go_to_a_file(
         graph.to_bytes()
     graph.save(tmp_path / "vision.onnx")
     np.testing.assert_array_equal(see(str(tmp_path / "vision.onnx"), checkpoint), expected)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32", "F16"])
+def test_weights_stream_from_the_checkpoint_into_the_graph(
+    tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No table is whole in memory, whether its bytes are copied or converted; what is written is what it was."""
+    wide = tiny_config({"vocab_size": 8192})
+    checkpoint = Checkpoint.open(write_checkpoint(tmp_path, wide, dtype=dtype))
+    graph = build_decoder(checkpoint, 32, 20, precision=precision("bfloat16"))
+    monkeypatch.setattr(onnx_values, "_PIECE_BYTES", 1 << 16)
+    tracemalloc.start()
+    graph.save(tmp_path / "decoder.onnx", Weights.FILE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * graph.values["lm_head.weight"].shape[0] * 64 * 2, "half of one table"
+    written = {t.name: t for t in onnx.load(tmp_path / "decoder.onnx").graph.initializer}
+    whole = onnx.load_from_string(graph.to_bytes())
+    for tensor in whole.graph.initializer:
+        assert written[tensor.name].raw_data == tensor.raw_data, tensor.name
+
+
+def test_a_checkpoint_cut_short_while_it_streams_is_named(tmp_path: Path) -> None:
+    checkpoint = Checkpoint.open(write_checkpoint(tmp_path))
+    tensor = checkpoint.stored("lm_head.weight")
+    (tmp_path / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match="ends 40960 bytes early: truncated"):
+        list(tensor.bytes_in_pieces(1 << 20))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.tiny_checkpoint import write_checkpoint
 
+from exaone_ros.model import quantize as quantizing
 from exaone_ros.model.awq import best_scale, input_scales
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.precision import PRECISIONS, WeightFormat, precision
@@ -45,6 +46,17 @@ def test_scales_are_positive_even_of_weights_that_are_zero(name: str) -> None:
     assert (found.scale.astype(np.float32) > 0).all()
     assert not found.dequantized().T[:128].any()
     assert np.isfinite(quantize(np.full((128, 4), 1e-30, np.float32), precision(name)).dequantized()).all()
+
+
+@pytest.mark.parametrize("name", ["int4", "int8", "fp8", "nvfp4"])
+def test_rounding_in_pieces_is_rounding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, scale = weight(), np.exp(np.random.default_rng(3).normal(size=256)).astype(np.float32)
+    whole = quantize(plain, precision(name), scale)
+    monkeypatch.setattr(quantizing, "_PIECE", 256 * 7)
+    pieces = quantize(plain, precision(name), scale)
+    for part in ("values", "scale"):
+        np.testing.assert_array_equal(getattr(whole, part).astype(np.float32), getattr(pieces, part).astype(np.float32))
+    assert whole.global_scale == pieces.global_scale
 
 
 @settings(max_examples=25, deadline=None)
