@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exaone_ros.action.spec import NS, ActionChunk, ActionSpec
+from exaone_ros.action.chunk import ActionChunk
+from exaone_ros.action.spec import NS, ActionSpec
 
 
 @dataclass(frozen=True, eq=False)

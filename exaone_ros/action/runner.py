@@ -14,16 +14,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from exaone_ros.action.chunk import ActionChunk
 from exaone_ros.action.gate import Gate, Stop, Verdict
 from exaone_ros.action.goal import Command, Outcome, RunnerLimits
 from exaone_ros.action.heads.base import ActionHead
+from exaone_ros.action.observation import Observation, Target
 from exaone_ros.action.queue import ChunkQueue
-from exaone_ros.action.spec import NS, ActionChunk, Observation, Target
-from exaone_ros.action.watchdog import Watchdog
+from exaone_ros.action.spec import NS
+from exaone_ros.action.supervisor import HEARTBEAT, STATE, Supervisor
 from exaone_ros.errors import ActionError
-
-HEARTBEAT, STATE = "heartbeat", "state"
-_LATE_REASONS = {HEARTBEAT: Stop.HEARTBEAT_LOST, STATE: Stop.STATE_LOST}
 
 
 class PolicyRunner:
@@ -57,22 +56,19 @@ class PolicyRunner:
         self._clock_ns, self._steady_ns = clock_ns, steady_ns
         self._limits = limits or RunnerLimits()
         self._on_chunk, self._log_error = on_chunk, log_error
-        self._watchdog = Watchdog(
-            {HEARTBEAT: self._limits.heartbeat_timeout_s, STATE: self._limits.state_timeout_s}, self._steady_ns()
-        )
+        self._supervisor = Supervisor(gate, queue, self._limits, head.name, self._steady_ns())
         self._changed = threading.Condition()
         self._observation: Observation | None = None
         self._goal = 0  # counts goals: a chunk that was begun for an earlier goal is thrown away
         self._active = False
         self._fresh_goal = False
         self._used_stamp_ns: int | None = None
-        self._task, self._deadline_ns, self._started_ns = "", 0, 0
+        self._task, self._started_ns = "", 0
         self._target: Target | None = None
         self._outcome: Outcome | None = None
         self._chunks = 0
         self._thinking_since_ns: int | None = None
         self._think_ns: deque[int] = deque([self.spec.dt_ns], maxlen=10)
-        self._idle_since_ns: int | None = None
         self._hold_until_ns = 0
         self._ticked_ns = 0
         self._closed = False
@@ -90,13 +86,13 @@ class PolicyRunner:
         observation.check(self.spec)
         with self._changed:
             self._observation = observation
-            self._watchdog.feed(STATE, self._steady_ns())
+            self._supervisor.heard(STATE, self._steady_ns())
             self._changed.notify_all()
 
     def heartbeat(self) -> None:
         """Somebody who is responsible is there."""
         with self._changed:
-            self._watchdog.feed(HEARTBEAT, self._steady_ns())
+            self._supervisor.heard(HEARTBEAT, self._steady_ns())
 
     def estop(self, pressed: bool) -> None:
         """The emergency stop; pressing ends the goal at once and latches."""
@@ -129,11 +125,10 @@ class PolicyRunner:
             if self._thinking_since_ns is not None:
                 return Verdict(Stop.BUSY, f"head '{self.head.name}' is still thinking about the last goal")
             steady = self._steady_ns()
-            for late in self._watchdog.late(steady):
-                return Verdict(_LATE_REASONS[late.source], str(late))
-            if not self._watchdog.fed(HEARTBEAT):
-                return Verdict(Stop.HEARTBEAT_LOST, "no heartbeat came yet: somebody responsible has to send it")
-            if self._observation is None or not self._watchdog.fed(STATE):
+            silent = self._supervisor.silence(steady) or self._supervisor.never_heard()
+            if silent is not None:
+                return silent
+            if self._observation is None:
                 return Verdict(Stop.STATE_LOST, "no joint states came yet")
             refused = self.gate.open(self.spec.positions_from_state(self._observation.state), self._clock_ns())
             if refused is not None:
@@ -144,8 +139,8 @@ class PolicyRunner:
             self._used_stamp_ns = None
             self._task, self._target, self._started_ns = task, target, steady
             self._ticked_ns = self._clock_ns()
-            self._deadline_ns = steady + round(deadline_s * NS) if deadline_s > 0 else 0
-            self._outcome, self._chunks, self._idle_since_ns = None, 0, None
+            self._supervisor.begin(steady + round(deadline_s * NS) if deadline_s > 0 else 0)
+            self._outcome, self._chunks = None, 0
             self._changed.notify_all()
             return None
 
@@ -188,7 +183,11 @@ class PolicyRunner:
             self._wait_for_commands(now)
             self._ticked_ns = now
             if self._active:
-                self._supervise(now, steady)
+                assert self._observation is not None
+                measured = self.spec.positions_from_state(self._observation.state)
+                ending = self._supervisor.judge(now, steady, measured, self._thinking_since_ns)
+                if ending is not None:
+                    self._finish(ending.reason, ending.message)
             if self._active:
                 wanted = self._queue.at(now + self.spec.dt_ns)
                 if wanted is None:  # the first chunk is still being made
@@ -211,33 +210,6 @@ class PolicyRunner:
         if late_ns > self.spec.dt_ns // 2:
             self._queue.delay(late_ns)
             self._ticked_ns += late_ns
-
-    def _supervise(self, now: int, steady: int) -> None:
-        """End the goal where something is wrong, or where it is done."""
-        assert self._observation is not None
-        limits = self._limits
-        for late in self._watchdog.late(steady):
-            return self._finish(_LATE_REASONS[late.source], str(late))
-        if self._deadline_ns and steady > self._deadline_ns:
-            return self._finish(Stop.DEADLINE, "the goal's deadline has passed")
-        thinking_s = (steady - self._thinking_since_ns) / NS if self._thinking_since_ns is not None else 0.0
-        if thinking_s > limits.head_timeout_s:
-            message = f"head '{self.head.name}' has been thinking for {thinking_s:.3f} s; allowed are"
-            return self._finish(Stop.HEAD_LATE, f"{message} {limits.head_timeout_s:g} s")
-        lagging = self.gate.check_lag(self.spec.positions_from_state(self._observation.state))
-        if lagging is not None:
-            return self._finish(lagging.reason, lagging.message)
-        if self._queue.plan is None or self._queue.left_s(now) > 0:
-            self._idle_since_ns = None
-            return None
-        if self._idle_since_ns is None:
-            self._idle_since_ns = steady
-        idle_s = (steady - self._idle_since_ns) / NS
-        if self._queue.plan.done and idle_s >= limits.settle_s:
-            return self._finish(Stop.DONE, "")
-        if not self._queue.plan.done and idle_s > limits.starve_s:
-            return self._finish(Stop.STARVED, f"no new chunk came for {idle_s:.3f} s after the plan's end")
-        return None
 
     def _finish(self, reason: Stop, message: str) -> None:
         """End the goal and hold; the caller holds the lock."""

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.action.spec import ActionChunk, ActionSpec, Observation
+from exaone_ros.action.chunk import ActionChunk
+from exaone_ros.action.observation import Observation
+from exaone_ros.action.spec import ActionSpec
 from exaone_ros.action.statistics import Statistics
 from exaone_ros.errors import ActionError, DatasetError
 

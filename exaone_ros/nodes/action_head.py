@@ -12,32 +12,28 @@ from typing import Any, NoReturn
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
-from rclpy.subscription import Subscription
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Bool, Empty
+from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
-from vision_msgs.msg import Detection2DArray
 
 from exaone_interfaces.action import RunPolicy
 from exaone_interfaces.msg import ActionChunk as ActionChunkMessage
-from exaone_interfaces.msg import Decision
+from exaone_ros.action.chunk import ActionChunk
 from exaone_ros.action.gate import Gate, Stop, Verdict
 from exaone_ros.action.goal import Command, Outcome
 from exaone_ros.action.kinematics import Kinematics
+from exaone_ros.action.observation import Target
 from exaone_ros.action.queue import ChunkQueue
 from exaone_ros.action.runner import PolicyRunner
-from exaone_ros.action.spec import NS, ActionChunk, Observation, Target
-from exaone_ros.errors import ActionError, ImageError
+from exaone_ros.errors import ActionError
 from exaone_ros.ros import qos
-from exaone_ros.ros.action_messages import chunk_message, result_message, seen_of, state_of, trajectory_message
+from exaone_ros.ros.action_inputs import ActionInputs
+from exaone_ros.ros.action_messages import chunk_message, result_message, trajectory_message
 from exaone_ros.ros.action_settings import PARAMETERS, ActionSettings
 from exaone_ros.ros.control_loop import ControlLoop
 from exaone_ros.ros.diagnostics import DiagnosticsThread
-from exaone_ros.ros.image import image_to_rgb
 from exaone_ros.ros.lifecycle import ManagedNode
-from exaone_ros.ros.messages import time_to_ns
 from exaone_ros.ros.meter import Meter
 from exaone_ros.ros.parameters import ParameterSet
 from exaone_ros.ros.spin import run_node
@@ -57,11 +53,11 @@ class ActionHeadNode(ManagedNode):
         self._finder: TargetFinder | None = None
         self._loop: ControlLoop | None = None
         self._server: ActionServer | None = None
-        self._inputs: list[Subscription] = []
+        self._inputs: ActionInputs | None = None
         self._outputs: dict[str, Any] = {}
-        self._images: dict[str, tuple[int, Any]] = {}
         self._goal: tuple[ServerGoalHandle, Future] | None = None
         self._goal_lock = threading.Lock()
+        self._tick_lock = threading.Lock()
         self._ticks = 0
         self._last_outcome: Outcome | None = None
         self._meter = Meter()
@@ -104,14 +100,8 @@ class ActionHeadNode(ManagedNode):
             cancel_callback=self._cancel,
             result_timeout=60,
         )
-        self._listen(Bool, "estop", self._on_estop)
-        self._listen(Empty, "heartbeat", lambda _: self._runner.heartbeat() if self._runner else None)
-        self._listen(JointState, values["joint_states_topic"], self._on_joints)
-        self._listen(Detection2DArray, values["detections_topic"], self._on_detections)
-        self._listen(Decision, values["decision_topic"], self._on_decision)
-        self._listen(CameraInfo, values["camera_info_topic"], self._on_camera_info)
-        for camera, topic in settings.robot.camera_topics.items():
-            self._listen(Image, topic, lambda image, camera=camera: self._on_image(camera, image))
+        self._meter = Meter()
+        self._inputs = ActionInputs(self, settings, self._runner, self._finder, self._on_estop, self._meter)
         self.get_logger().info(
             f"{spec.embodiment}: {len(spec.joints)} joints at {spec.fps:g} Hz, head '{self._runner.head.name}', "
             f"spec {spec.hash}; the gate is closed until a goal comes"
@@ -120,7 +110,6 @@ class ActionHeadNode(ManagedNode):
     def start(self) -> None:
         """Begin to tick, and take goals."""
         assert self._settings is not None
-        self._meter = Meter()
         self._loop = ControlLoop(self._settings.robot.spec.dt_s, self._tick, self._meter, self._log_error)
         self._loop.start()
 
@@ -140,14 +129,14 @@ class ActionHeadNode(ManagedNode):
         if self._server is not None:
             self._server.destroy()
             self._server = None
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
+        if self._inputs is not None:
+            self._inputs.close()
+            self._inputs = None
         if self._runner is not None:
             self._runner.close()
         for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
-        self._outputs, self._images = {}, {}
+        self._outputs = {}
         self._runner, self._finder, self._settings = None, None, None
 
     def end(self) -> None:
@@ -155,11 +144,7 @@ class ActionHeadNode(ManagedNode):
         super().end()
         self._diagnostics.stop()
 
-    # What comes in; in the executor's thread
-
-    def _listen(self, kind: type, topic: str, callback: Any) -> None:
-        profile = qos.newest_image() if kind is Image else qos.answers()
-        self._inputs.append(self.create_subscription(kind, topic, callback, profile))
+    # Emergency stop; in the executor's thread
 
     def _on_estop(self, message: Bool) -> None:
         if self._runner is not None:
@@ -173,50 +158,6 @@ class ActionHeadNode(ManagedNode):
         response.success = refused is None
         response.message = refused.message if refused else "unlatched; the gate stays closed until a goal comes"
         return response
-
-    def _on_joints(self, message: JointState) -> None:
-        runner, finder = self._runner, self._finder
-        if runner is None or finder is None:
-            return
-        stamp_ns = time_to_ns(message.header.stamp)
-        finder.on_joints(stamp_ns, dict(zip(message.name, message.position, strict=False)))
-        state = state_of(message.name, message.position, runner.spec.state)
-        cameras = runner.spec.cameras
-        if state is None or any(camera not in self._images for camera in cameras):
-            self._meter.count("state.incomplete")
-            return
-        try:
-            runner.observe(
-                Observation(
-                    state,
-                    stamp_ns,
-                    {camera: self._images[camera][1] for camera in cameras},
-                    {camera: self._images[camera][0] for camera in cameras},
-                )
-            )
-            self._meter.count("state.taken")
-        except ActionError as error:
-            self._meter.count("state.bad")
-            self.get_logger().warning(f"joint states refused: {error}", throttle_duration_sec=5.0)
-
-    def _on_image(self, camera: str, message: Image) -> None:
-        try:
-            self._images[camera] = (time_to_ns(message.header.stamp), image_to_rgb(message))
-        except ImageError as error:
-            self._meter.count("image.bad")
-            self.get_logger().warning(f"image of '{camera}' refused: {error}", throttle_duration_sec=5.0)
-
-    def _on_detections(self, message: Detection2DArray) -> None:
-        if self._finder is not None:
-            self._finder.on_detections(time_to_ns(message.header.stamp), seen_of(message))
-
-    def _on_decision(self, message: Decision) -> None:
-        if self._finder is not None and message.outcome in (Decision.OUTCOME_DONE, Decision.OUTCOME_BUDGET):
-            self._finder.on_decision(time_to_ns(message.header.stamp), message.choice)
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        if self._finder is not None:
-            self._finder.on_camera_info(message.k)
 
     # Goals; in the executor's thread
 
@@ -248,16 +189,15 @@ class ActionHeadNode(ManagedNode):
 
     def _begin_goal(self, goal: RunPolicy.Goal) -> Verdict | None:
         """Locate the target, open the gate; None where the goal has begun."""
-        runner, finder, settings = self._runner, self._finder, self._settings
-        if runner is None or finder is None or settings is None or self._loop is None:
+        runner, finder, settings, inputs = self._runner, self._finder, self._settings, self._inputs
+        if runner is None or finder is None or settings is None or inputs is None or self._loop is None:
             return Verdict(Stop.INACTIVE, f"the node is {self.state}; activate it first")
         if runner.active:
             return Verdict(Stop.BUSY, "another goal is being carried out; cancel it first")
         now_ns, max_age_s = self._now_ns(), settings.values["max_target_age_s"]
-        seen_ns = {camera: stamp_ns for camera, (stamp_ns, _) in self._images.items()}
-        stale = [c for c in runner.spec.cameras if now_ns - seen_ns.get(c, 0) > max_age_s * NS]
-        if stale:
-            return Verdict(Stop.IMAGE_LOST, f"no fresh image of camera '{stale[0]}'")
+        stale = inputs.stale_camera(now_ns, max_age_s)
+        if stale is not None:
+            return Verdict(Stop.IMAGE_LOST, f"no fresh image of camera '{stale}'")
         target: Target | None = None
         if settings.needs_target:
             try:
@@ -276,9 +216,10 @@ class ActionHeadNode(ManagedNode):
         runner = self._runner
         if runner is None:
             return
-        command: Command | None = runner.tick()
-        if command is not None:
-            self._outputs["trajectory"].publish(trajectory_message(runner.spec, command.position))
+        with self._tick_lock:  # commands go out in the order they were decided in: none may follow a hold
+            command: Command | None = runner.tick()
+            if command is not None:
+                self._outputs["trajectory"].publish(trajectory_message(runner.spec, command.position))
         with self._goal_lock:
             goal, outcome = self._goal, runner.outcome
             if goal is not None and outcome is not None:

@@ -12,9 +12,10 @@ from vision_msgs.msg import Detection2DArray
 
 from exaone_interfaces.action import RunPolicy
 from exaone_interfaces.msg import ActionChunk as ActionChunkMessage
+from exaone_ros.action.chunk import ActionChunk
 from exaone_ros.action.gate import Stop
 from exaone_ros.action.goal import Outcome
-from exaone_ros.action.spec import ActionChunk, ActionSpec
+from exaone_ros.action.spec import ActionSpec
 from exaone_ros.ros.messages import box_of, ns_to_duration, ns_to_time
 from exaone_ros.ros.targets import Seen
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from exaone_ros.action.kinematics import Kinematics
 from exaone_ros.action.localise import BALL, CUBE, CYLINDER, PinholeCamera, on_plane
-from exaone_ros.action.spec import NS, Target
+from exaone_ros.action.observation import Target
+from exaone_ros.action.spec import NS
 from exaone_ros.errors import ActionError
 from exaone_ros.sim.vocabulary import parse
 

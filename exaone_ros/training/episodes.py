@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from exaone_ros.action.gate import Gate, Verdict
 from exaone_ros.action.heads.reach import ReachHead, ReachSettings
 from exaone_ros.action.kinematics import Kinematics
+from exaone_ros.action.observation import Observation, Target
 from exaone_ros.action.queue import ChunkQueue
 from exaone_ros.action.recorder.writer import DatasetWriter
 from exaone_ros.action.robot import Robot, load_robot
-from exaone_ros.action.spec import NS, Observation, Target
+from exaone_ros.action.spec import NS
 from exaone_ros.errors import ActionError, ExaoneError
 from exaone_ros.share import share_path
 from exaone_ros.sim.humanoid import JOINTS

@@ -8,12 +8,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from exaone_ros.action.chunk import ActionChunk
 from exaone_ros.action.gate import Gate
 from exaone_ros.action.goal import Command, RunnerLimits
 from exaone_ros.action.heads.base import ActionHead
+from exaone_ros.action.observation import Observation
 from exaone_ros.action.queue import ChunkQueue
 from exaone_ros.action.runner import PolicyRunner
-from exaone_ros.action.spec import NS, ActionChunk, ActionSpec, Observation
+from exaone_ros.action.spec import NS, ActionSpec
 
 START = (0.1, -0.5, 0.01)
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from exaone_ros.action.gate import Gate
 from exaone_ros.action.heads.flow import CARD, FlowCard, FlowHead
-from exaone_ros.action.spec import NS, ActionSpec, Observation
+from exaone_ros.action.observation import Observation
+from exaone_ros.action.spec import NS, ActionSpec
 from exaone_ros.action.statistics import QUANTILES, Statistics
 from exaone_ros.errors import ActionError
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exaone_ros.action.chunk import ActionChunk
 from exaone_ros.action.gate import Gate, GateLimits, Stop, Verdict
 from exaone_ros.action.queue import ChunkQueue
-from exaone_ros.action.spec import NS, ActionChunk, ActionSpec
+from exaone_ros.action.spec import NS, ActionSpec
 from exaone_ros.errors import ActionError
 
 SPEC = ActionSpec.make_example()

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exaone_ros.action.chunk import ActionChunk
 from exaone_ros.action.queue import ChunkQueue
-from exaone_ros.action.spec import NS, ActionChunk, ActionSpec
+from exaone_ros.action.spec import NS, ActionSpec
 
 SPEC = ActionSpec.make_example()
 DT = SPEC.dt_ns

@@ -14,9 +14,10 @@ from action.fakes import Clock
 from exaone_ros.action.gate import Gate, Stop
 from exaone_ros.action.heads.reach import Arm, ReachHead, ReachSettings
 from exaone_ros.action.kinematics import Kinematics
+from exaone_ros.action.observation import Observation, Target
 from exaone_ros.action.queue import ChunkQueue
 from exaone_ros.action.runner import PolicyRunner
-from exaone_ros.action.spec import NS, ActionSpec, Joint, Observation, Target
+from exaone_ros.action.spec import NS, ActionSpec, Joint
 from exaone_ros.errors import ActionError
 from exaone_ros.sim import humanoid
 from exaone_ros.sim.mjcf import robot_mjcf

@@ -11,12 +11,14 @@ import pytest
 from action.fakes import START, CallableHead, Robot
 from numpy.typing import NDArray
 
+from exaone_ros.action.chunk import ActionChunk
 from exaone_ros.action.gate import Gate, Stop
 from exaone_ros.action.goal import RunnerLimits
 from exaone_ros.action.heads.scripted import HoldHead, ReplayHead, SineHead
+from exaone_ros.action.observation import Observation
 from exaone_ros.action.queue import ChunkQueue
 from exaone_ros.action.runner import PolicyRunner
-from exaone_ros.action.spec import ActionChunk, ActionSpec, Observation
+from exaone_ros.action.spec import ActionSpec
 from exaone_ros.errors import ActionError
 
 SPEC = ActionSpec.make_example()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from exaone_ros.action import schemas
-from exaone_ros.action.spec import ActionSpec, Observation
+from exaone_ros.action.observation import Observation
+from exaone_ros.action.spec import ActionSpec
 from exaone_ros.action.statistics import Statistics
 from exaone_ros.errors import ActionError, DatasetError
 

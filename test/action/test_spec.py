@@ -7,7 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from exaone_ros.action.spec import NS, ActionChunk, ActionSpec, Joint, Observation, Target
+from exaone_ros.action.chunk import ActionChunk
+from exaone_ros.action.observation import Observation, Target
+from exaone_ros.action.spec import NS, ActionSpec, Joint
 from exaone_ros.errors import ActionError
 
 

@@ -17,7 +17,8 @@ from lifecycle_msgs.srv import ChangeState
 
 from exaone_interfaces.action import RunPolicy
 from exaone_ros.action.kinematics import Kinematics
-from exaone_ros.action.robot import load_robot
+from exaone_ros.action.robot import DEFAULT_ROBOT, load_robot
+from exaone_ros.share import share_path
 from exaone_ros.sim.mjcf import robot_mjcf
 
 TOP, RADIUS_M, HEIGHT_M = (0.55, -0.20, 0.91), 0.033, 0.11
@@ -120,7 +121,10 @@ def test_estop_holds_at_once_and_latches(tmp_path: Path) -> None:
 
 
 def test_a_lost_heartbeat_or_state_ends_the_goal(tmp_path: Path) -> None:
-    with acting(tmp_path, "lost", head="hold") as (peer, _):
+    # A plan of ten seconds: it must not run out before the patient watchdog notices that the joints are silent.
+    robot = tmp_path / "robot.yaml"
+    robot.write_text(f"extends: {share_path(DEFAULT_ROBOT)}\nhorizon: 300\n")
+    with acting(tmp_path, "lost", head="hold", robot_file=str(robot)) as (peer, _):
         ready(peer)
         handle = peer.send_goal("stay")
         peer.wait(lambda: len(peer.commands) > 10, "commands")

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
 from exaone_ros.action.heads.flow import GRAPH, FlowCard
-from exaone_ros.action.spec import Observation
+from exaone_ros.action.observation import Observation
 from exaone_ros.action.statistics import Statistics
 from exaone_ros.errors import ActionError, EngineError, ExaoneError
 from exaone_ros.model.flow_graph import build_flow

@@ -18,9 +18,10 @@ import torch
 
 from exaone_ros.action.gate import Gate
 from exaone_ros.action.heads.flow import GRAPH, FlowCard, FlowHead
+from exaone_ros.action.observation import Observation
 from exaone_ros.action.recorder.reader import DatasetReader
 from exaone_ros.action.recorder.writer import DatasetWriter
-from exaone_ros.action.spec import NS, ActionSpec, Observation
+from exaone_ros.action.spec import NS, ActionSpec
 from exaone_ros.engine.features import ColourGrid
 from exaone_ros.engine.loaded_graph import file_graph
 from exaone_ros.errors import DatasetError, EngineError

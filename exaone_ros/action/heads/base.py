@@ -7,7 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.action.spec import ActionChunk, ActionSpec, Observation
+from exaone_ros.action.chunk import ActionChunk
+from exaone_ros.action.observation import Observation
+from exaone_ros.action.spec import ActionSpec
 from exaone_ros.errors import ActionError
 
 SPEED_SHARE = 0.95

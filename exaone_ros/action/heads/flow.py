@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exaone_ros.action.chunk import ActionChunk
 from exaone_ros.action.heads.base import committed, followed
-from exaone_ros.action.spec import ActionChunk, ActionSpec, Observation
+from exaone_ros.action.observation import Observation
+from exaone_ros.action.spec import ActionSpec
 from exaone_ros.action.statistics import QUANTILES, Statistics
 from exaone_ros.errors import ActionError, DatasetError
 

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.action import motion
+from exaone_ros.action.chunk import ActionChunk
 from exaone_ros.action.heads.base import ARRIVED, committed, followed, steps_ahead
 from exaone_ros.action.kinematics import Kinematics
-from exaone_ros.action.spec import NS, ActionChunk, ActionSpec, Observation, Target
+from exaone_ros.action.observation import Observation, Target
+from exaone_ros.action.spec import NS, ActionSpec
 from exaone_ros.errors import ActionError
 
 DOWN = (0.0, 0.0, -1.0)

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from exaone_ros.action import motion
+from exaone_ros.action.chunk import ActionChunk
 from exaone_ros.action.heads.base import ARRIVED, committed, followed, steps_ahead
-from exaone_ros.action.spec import NS, ActionChunk, ActionSpec, Observation
+from exaone_ros.action.observation import Observation
+from exaone_ros.action.spec import NS, ActionSpec
 from exaone_ros.errors import ActionError
 
 

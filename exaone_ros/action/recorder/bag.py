@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from exaone_ros.action.observation import Observation
 from exaone_ros.action.recorder import layout, tables
 from exaone_ros.action.recorder.writer import DatasetWriter
-from exaone_ros.action.spec import NS, ActionSpec, Observation
+from exaone_ros.action.spec import NS, ActionSpec
 from exaone_ros.errors import DatasetError, require
 
 _COLOUR_CODES = {

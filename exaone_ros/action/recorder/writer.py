@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from exaone_ros.action import schemas
+from exaone_ros.action.observation import Observation
 from exaone_ros.action.recorder import layout, tables
 from exaone_ros.action.recorder.video import VideoEncoder, check_format
-from exaone_ros.action.spec import ActionSpec, Observation
+from exaone_ros.action.spec import ActionSpec
 from exaone_ros.action.statistics import Statistics
 from exaone_ros.errors import DatasetError
 

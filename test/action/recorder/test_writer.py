@@ -17,10 +17,11 @@ import pytest
 pytest.importorskip("pyarrow")
 pytest.importorskip("av")
 
+from exaone_ros.action.observation import Observation
 from exaone_ros.action.recorder import layout, tables
 from exaone_ros.action.recorder.reader import DatasetReader
 from exaone_ros.action.recorder.writer import DatasetWriter, recover
-from exaone_ros.action.spec import ActionSpec, Observation
+from exaone_ros.action.spec import ActionSpec
 from exaone_ros.errors import ActionError, DatasetError
 
 SPEC = ActionSpec.make_example()

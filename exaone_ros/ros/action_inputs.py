@@ -1,0 +1,109 @@
+"""What the action head's node listens to: joints, images, what was seen and decided, heartbeat, emergency stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Bool, Empty
+from vision_msgs.msg import Detection2DArray
+
+from exaone_interfaces.msg import Decision
+from exaone_ros.action.observation import Observation
+from exaone_ros.action.runner import PolicyRunner
+from exaone_ros.action.spec import NS
+from exaone_ros.errors import ActionError, ImageError
+from exaone_ros.ros import qos
+from exaone_ros.ros.action_messages import seen_of, state_of
+from exaone_ros.ros.action_settings import ActionSettings
+from exaone_ros.ros.image import image_to_rgb
+from exaone_ros.ros.messages import time_to_ns
+from exaone_ros.ros.meter import Meter
+from exaone_ros.ros.targets import TargetFinder
+
+
+class ActionInputs:
+    """Subscriptions that feed the runner and the finder, from the executor's thread.
+
+    Args:
+        node: makes the subscriptions.
+        settings: topics, and which images an observation needs.
+        runner: gets observations and heartbeats.
+        finder: gets what was seen and decided.
+        on_estop: called with each message of the emergency stop.
+        meter: counts what was taken and what was refused.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        settings: ActionSettings,
+        runner: PolicyRunner,
+        finder: TargetFinder,
+        on_estop: Callable[[Bool], None],
+        meter: Meter,
+    ) -> None:
+        self._node, self._runner, self._finder, self._meter = node, runner, finder, meter
+        self._images: dict[str, tuple[int, NDArray[np.uint8]]] = {}
+        self._subscriptions: list[Any] = []
+        values = settings.values
+        self._listen(Bool, "estop", on_estop)
+        self._listen(Empty, "heartbeat", lambda _: runner.heartbeat())
+        self._listen(JointState, values["joint_states_topic"], self._on_joints)
+        self._listen(Detection2DArray, values["detections_topic"], self._on_detections)
+        self._listen(Decision, values["decision_topic"], self._on_decision)
+        self._listen(CameraInfo, values["camera_info_topic"], lambda message: finder.on_camera_info(message.k))
+        for camera, topic in settings.robot.camera_topics.items():
+            self._listen(Image, topic, lambda image, camera=camera: self._on_image(camera, image))
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def stale_camera(self, now_ns: int, max_age_s: float) -> str | None:
+        """A camera of the spec whose newest image is older than this, or has not come; None where there is none."""
+        for camera in self._runner.spec.cameras:
+            if camera not in self._images or now_ns - self._images[camera][0] > max_age_s * NS:
+                return camera
+        return None
+
+    def _listen(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
+        profile = qos.newest_image() if kind is Image else qos.answers()
+        self._subscriptions.append(self._node.create_subscription(kind, topic, callback, profile))
+
+    def _on_joints(self, message: JointState) -> None:
+        runner, stamp_ns = self._runner, time_to_ns(message.header.stamp)
+        self._finder.on_joints(stamp_ns, dict(zip(message.name, message.position, strict=False)))
+        state = state_of(message.name, message.position, runner.spec.state)
+        cameras = runner.spec.cameras
+        if state is None or any(camera not in self._images for camera in cameras):
+            self._meter.count("state.incomplete")
+            return
+        images = {camera: self._images[camera][1] for camera in cameras}
+        stamps_ns = {camera: self._images[camera][0] for camera in cameras}
+        try:
+            runner.observe(Observation(state, stamp_ns, images, stamps_ns))
+            self._meter.count("state.taken")
+        except ActionError as error:
+            self._meter.count("state.bad")
+            self._node.get_logger().warning(f"joint states refused: {error}", throttle_duration_sec=5.0)
+
+    def _on_image(self, camera: str, message: Image) -> None:
+        try:
+            self._images[camera] = (time_to_ns(message.header.stamp), image_to_rgb(message))
+        except ImageError as error:
+            self._meter.count("image.bad")
+            self._node.get_logger().warning(f"image of '{camera}' refused: {error}", throttle_duration_sec=5.0)
+
+    def _on_detections(self, message: Detection2DArray) -> None:
+        self._finder.on_detections(time_to_ns(message.header.stamp), seen_of(message))
+
+    def _on_decision(self, message: Decision) -> None:
+        if message.outcome in (Decision.OUTCOME_DONE, Decision.OUTCOME_BUDGET):
+            self._finder.on_decision(time_to_ns(message.header.stamp), message.choice)
