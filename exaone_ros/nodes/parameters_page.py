@@ -27,6 +27,10 @@ ros2 param set /exaone/perception max_age_s 0.5
 ```
 """
 
+CAMERAS = """\
+Each name in `cameras` has these besides:
+"""
+
 QOS = """\
 ## QoS
 
@@ -83,6 +87,8 @@ def page() -> str:
                 HEAD,
                 "## perception\n",
                 table(perception_settings.PARAMETERS, "at configure"),
+                CAMERAS,
+                table(perception_settings.camera_parameters("<camera>"), "at configure"),
                 QOS,
                 "## action_head\n",
                 table(action_settings.PARAMETERS, "at configure"),

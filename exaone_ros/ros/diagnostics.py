@@ -1,17 +1,20 @@
-"""What /diagnostics says of a perception node: three statuses (node, camera, engine), once a second.
+"""What /diagnostics says of a perception node: one status of the node, of each camera and of the engine, each second.
 
 Published by a thread of its own in wall time: a paused simulation, a model that takes minutes to load or a stuck
 executor are just what diagnostics are for.
 
-Keys of the meter, and so of the statuses: `frames.*` (received, fresh, answered, not_due), `dropped.<reason>`,
-`bad.<reason>`, `task.<name>`, `failed.<name>`, `stage.<stage>_s`, `age.{arrival,start,answer}_s`.
+Keys of the cameras' meters, and so of their statuses: `frames.*` (received, fresh, answered, not_due),
+`dropped.<reason>`, `bad.<reason>`, `clock.restarts`, `age.{arrival,start,answer}_s`. Of the node's meter:
+`task.<name>`, `failed.<name>`, `stage.<stage>_s`, `engine.*` (done, failed, restarted).
 """
 
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -22,43 +25,95 @@ from exaone_ros.ros.health import Health
 from exaone_ros.ros.meter import Reading
 
 PERIOD_S = 1.0
+TICK_S = 0.25
 
 
-def statuses(name: str, hardware: str, health: Health, reading: Reading) -> list[DiagnosticStatus]:
-    """The statuses of one node.
+@dataclass(frozen=True)
+class CameraReport:
+    """How one camera is doing.
 
-    Args:
-        name: fully qualified name of the node.
-        hardware: what `hardware_id` says: which model runs where.
+    Attributes:
+        name: empty for the only camera of a node that names none.
+        topic: of its images, with the namespace.
         health: its state.
         reading: its meter.
     """
-    node = {"state": health.state.value, "reason": health.reason}
+
+    name: str
+    topic: str
+    health: Health
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """How a perception node is doing.
+
+    Attributes:
+        name: fully qualified.
+        hardware: which model runs where.
+        health: of the node as a whole.
+        engine: of the engine.
+        reading: the node's meter.
+        cameras: empty while the node is not active.
+        asks: questions that are being answered.
+        engine_restarts: since the node was configured.
+    """
+
+    name: str
+    hardware: str
+    health: Health
+    engine: Health
+    reading: Reading
+    cameras: tuple[CameraReport, ...] = ()
+    asks: int = 0
+    engine_restarts: int = 0
+
+
+def statuses(report: NodeReport) -> list[DiagnosticStatus]:
+    """The statuses of one node."""
+    reading = report.reading
+    node = {"state": report.health.state.value, "reason": report.health.reason, "asks": str(report.asks)}
     node |= {n: f"{reading.rates_hz[n]:.2f} Hz" for n in _names(reading.totals, "task.")}
     node |= _totals(reading, "failed.")
-    camera = {
+    engine = {**_percentiles(reading, "stage."), **_totals(reading, "engine.")}
+    engine["engine.restarts"] = str(report.engine_restarts)
+    decode_s = reading.sums.get("stage.decode_s", 0.0)
+    if decode_s > 0:
+        engine["tokens_per_s"] = f"{reading.sums.get('work.tokens', 0.0) / decode_s:.0f}"
+    made = [_status(report, "node", report.health, node)]
+    for camera in report.cameras:
+        part = f"camera {camera.name}" if camera.name else "camera"
+        made.append(_status(report, part, camera.health, _camera_values(camera)))
+    if not report.cameras:
+        made.append(_status(report, "camera", report.health, {}))
+    return [*made, _status(report, "engine", report.engine, engine)]
+
+
+def _camera_values(camera: CameraReport) -> dict[str, str]:
+    reading = camera.reading
+    return {
+        "topic": camera.topic,
+        "camera_state": camera.health.state.value,
         "rate": f"{reading.rates_hz.get('frames.received', 0.0):.2f} Hz",
         "answered_rate": f"{reading.rates_hz.get('frames.answered', 0.0):.2f} Hz",
         **_totals(reading, "frames."),
         **_totals(reading, "dropped."),
         **_totals(reading, "bad."),
         **_totals(reading, "clock."),
+        **_totals(reading, "qos."),
         **_percentiles(reading, "age."),
     }
-    engine = {**_percentiles(reading, "stage."), **_totals(reading, "engine.")}
-    decode_s = reading.sums.get("stage.decode_s", 0.0)
-    if decode_s > 0:
-        engine["tokens_per_s"] = f"{reading.sums.get('work.tokens', 0.0) / decode_s:.0f}"
-    return [
-        DiagnosticStatus(
-            level=bytes([health.state.level]),
-            name=f"{name}: {part}",
-            message=f"{health.state.value}: {health.reason}",
-            hardware_id=hardware,
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
-        )
-        for part, values in (("node", node), ("camera", camera), ("engine", engine))
-    ]
+
+
+def _status(report: NodeReport, part: str, health: Health, values: Mapping[str, str]) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        level=bytes([health.state.level]),
+        name=f"{report.name}: {part}",
+        message=f"{health.state.value}: {health.reason}",
+        hardware_id=report.hardware,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
 
 
 def _names(mapping: Mapping[str, Any], prefix: str) -> list[str]:
@@ -84,10 +139,16 @@ class DiagnosticsThread:
     Args:
         node: whose publisher and clock are used.
         collect: called in this thread for the statuses of the moment.
+        tick: called in this thread each `TICK_S`.
     """
 
-    def __init__(self, node: Node, collect: Callable[[], list[DiagnosticStatus]]) -> None:
-        self._node, self._collect = node, collect
+    def __init__(
+        self,
+        node: Node,
+        collect: Callable[[], list[DiagnosticStatus]],
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._node, self._collect, self._tick = node, collect, tick
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="diagnostics", daemon=True)
@@ -100,8 +161,13 @@ class DiagnosticsThread:
 
     def _run(self) -> None:
         told = False
-        while not self._stopping.wait(PERIOD_S):
+        due_s = time.monotonic() + PERIOD_S
+        while not self._stopping.wait(TICK_S):
             try:
+                self._tick()
+                if time.monotonic() < due_s:
+                    continue
+                due_s = max(due_s + PERIOD_S, time.monotonic())
                 message = DiagnosticArray(status=self._collect())
                 message.header.stamp = self._node.get_clock().now().to_msg()
                 self._publisher.publish(message)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exaone_ros.ros.meter import Reading
+
+_NEVER = float("inf")
 
 
 class State(enum.Enum):
@@ -60,40 +63,94 @@ def judge_idle(lifecycle_state: str, failure: str | None) -> Health:
     return Health(State.INACTIVE, f"the node is {lifecycle_state}")
 
 
-def judge(
-    reading: Reading, *, publishers: int, active_s: float, busy_s: float, camera_timeout_s: float, max_age_s: float
-) -> Health:
-    """Judge an active node; the gravest trouble wins.
+def judge_camera(reading: Reading, *, publishers: int, active_s: float, camera_timeout_s: float) -> Health:
+    """Judge one camera of an active node.
 
     Args:
-        reading: the meter now.
-        publishers: of the image topic, as far as they are known.
+        reading: the camera's meter now.
+        publishers: of its topic, as far as they are known.
         active_s: how long the node has been active.
-        busy_s: how long the engine has been at the frame it is at.
         camera_timeout_s: how long the camera may be silent.
-        max_age_s: the freshness rule.
     """
-    never = float("inf")
-    failed_s = reading.since_s.get("engine.failed", never)
-    if failed_s < min(reading.since_s.get("engine.done", never), active_s):
-        return Health(State.ENGINE_FAILED, f"the engine failed {failed_s:.1f} s ago and has not answered since")
-    fresh_s = reading.since_s.get("frames.fresh", never)
+    fresh_s = reading.since_s.get("frames.fresh", _NEVER)
     if min(fresh_s, active_s) > camera_timeout_s:
         return Health(State.STALE_CAMERA, _camera_trouble(reading, publishers, fresh_s))
-    answered, late = reading.recent.get("frames.answered", 0), reading.recent.get("dropped.late", 0)
+    bad = {name.removeprefix("bad."): number for name, number in reading.recent.items() if name.startswith("bad.")}
+    if sum(bad.values()):
+        return Health(State.DEGRADED, f"bad images: {_listed(bad)}")
+    if fresh_s > active_s:
+        return Health(State.STARTING, "waiting for the first image")
+    return Health(State.OK, f"{reading.rates_hz.get('frames.answered', 0.0):.1f} answered frames per second")
+
+
+def judge_engine(
+    reading: Reading,
+    *,
+    answered: int,
+    late: int,
+    active_s: float,
+    busy_s: float,
+    max_age_s: float,
+    trouble: str = "",
+) -> Health:
+    """Judge the engine of an active node.
+
+    Args:
+        reading: the node's meter now.
+        answered: frames of all cameras that were answered lately.
+        late: answers of all cameras that came too late lately.
+        active_s: how long the node has been active.
+        busy_s: how long the engine has been at the frame it is at.
+        max_age_s: the freshness rule.
+        trouble: why it does not answer, in words.
+    """
+    failed_s = reading.since_s.get("engine.failed", _NEVER)
+    if failed_s < min(reading.since_s.get("engine.done", _NEVER), active_s):
+        why = f": {trouble}" if trouble else ""
+        return Health(State.ENGINE_FAILED, f"the engine failed {failed_s:.1f} s ago and has not answered since{why}")
     if busy_s > 2 * max_age_s:
         return Health(State.ENGINE_SLOW, f"the engine has been at one frame for {busy_s:.1f} s")
     if late > 0.1 * (late + answered):
         return Health(State.ENGINE_SLOW, f"{late} of {late + answered} answers came later than max_age {max_age_s:g} s")
-    bad = {name.removeprefix("bad."): number for name, number in reading.recent.items() if name.startswith("bad.")}
-    if sum(bad.values()):
-        return Health(State.DEGRADED, f"bad images: {_listed(bad)}")
     failing = {n.removeprefix("failed."): number for n, number in reading.recent.items() if n.startswith("failed.")}
     if sum(failing.values()):
         return Health(State.DEGRADED, f"tasks that failed: {_listed(failing)}")
-    if fresh_s > active_s:
-        return Health(State.STARTING, "waiting for the first image")
-    return Health(State.OK, f"{reading.rates_hz.get('frames.answered', 0.0):.1f} answered frames per second")
+    return Health(State.OK, "")
+
+
+def judge(cameras: Mapping[str, Health], engine: Health) -> Health:
+    """Judge an active node by its parts; the gravest trouble wins.
+
+    One camera of several that fails leaves the node degraded, because the others go on; the node has a stale camera
+    once none of them brings images.
+
+    Args:
+        cameras: by name; an empty name for the only one.
+        engine: see `judge_engine`.
+    """
+    if engine.state is State.ENGINE_FAILED:
+        return engine
+    named = [
+        (health, f"camera '{name}': {health.reason}" if name else health.reason) for name, health in cameras.items()
+    ]
+    stale = [reason for health, reason in named if health.state is State.STALE_CAMERA]
+    if len(stale) == len(named):
+        return Health(State.STALE_CAMERA, "; ".join(stale))
+    if engine.state is State.ENGINE_SLOW:
+        return engine
+    troubled = [
+        f"{health.state.value}: {reason}" if health.state is State.STALE_CAMERA else reason
+        for health, reason in named
+        if health.state.level > 0
+    ]
+    if troubled:
+        return Health(State.DEGRADED, "; ".join(troubled))
+    if engine.state is not State.OK:
+        return engine
+    waiting = [reason for health, reason in named if health.state is State.STARTING]
+    if waiting:
+        return Health(State.STARTING, "; ".join(waiting))
+    return Health(State.OK, "; ".join(reason for _, reason in named))
 
 
 def _camera_trouble(reading: Reading, publishers: int, fresh_s: float) -> str:
@@ -104,7 +161,7 @@ def _camera_trouble(reading: Reading, publishers: int, fresh_s: float) -> str:
         return "nobody publishes images on the topic"
     if reading.totals.get("qos.incompatible"):
         return "no image: a publisher offers less than this subscription asks for; set reliability to best_effort"
-    ago = "since the node became active" if fresh_s == float("inf") else f"for {fresh_s:.1f} s"
+    ago = "since the node became active" if fresh_s == _NEVER else f"for {fresh_s:.1f} s"
     return f"no image {ago}, although {publishers} publish on the topic"
 
 

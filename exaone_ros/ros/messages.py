@@ -10,12 +10,14 @@ from builtin_interfaces.msg import Duration, Time
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from exaone_interfaces.msg import Answer as AnswerMessage
 from exaone_interfaces.msg import Decision, ObjectCount, ObjectCounts
 from exaone_interfaces.msg import Task as TaskMessage
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.errors import TaskError
-from exaone_ros.ros.worker import Publication, TimelyAnswer
-from exaone_ros.tasks import Count, Counted, Decide, Decided, Grounding, StandingTask, task_from_dict
+from exaone_ros.ros.camera import CameraFrame
+from exaone_ros.ros.look import Publication, TimelyAnswer
+from exaone_ros.tasks import Answer, Ask, Count, Counted, Decide, Decided, Grounding, StandingTask, task_from_dict
 
 Result = TypeVar("Result", Grounding, Counted)
 
@@ -47,7 +49,12 @@ def ns_to_duration(nanoseconds: int) -> Duration:
 
 def header_of(publication: Publication) -> Header:
     """The header of the image that was looked at: answers carry it unchanged."""
-    return Header(stamp=ns_to_time(publication.frame.stamp_ns), frame_id=publication.frame.frame_id)
+    return header_of_frame(publication.frame)
+
+
+def header_of_frame(frame: CameraFrame) -> Header:
+    """The header of an image."""
+    return Header(stamp=ns_to_time(frame.stamp_ns), frame_id=frame.frame_id)
 
 
 def detections_message(publication: Publication) -> Detection2DArray | None:
@@ -130,17 +137,44 @@ def _decision(publication: Publication, timely: TimelyAnswer, task: Decide) -> D
         message.choice = answer.result.choice
         message.probabilities = [float(p) for p in answer.result.probabilities]
         message.reason, message.reasoning = answer.result.reason, answer.result.reasoning
-    if answer.error is not None:
-        message.message = str(answer.error)
-    elif timely.missed_deadline:
-        message.message = "the answer came after the task's deadline"
-    elif answer.outcome is Outcome.DEADLINE:
-        message.message = "the deadline came before the answer was complete"
-    elif answer.outcome is Outcome.BUDGET:
-        message.message = "the reasoning reached its budget and was made to conclude"
-    elif answer.outcome is Outcome.CANCELLED:
-        message.message = "the answer was not finished"
+    message.message = _detail(timely)
     return message
+
+
+def answer_messages(publication: Publication) -> list[AnswerMessage]:
+    """One message for each question that was asked in words, answered or not: the outcome says which."""
+    made = []
+    for timely in publication.answers:
+        task, answer = timely.answer.task, timely.answer
+        if not isinstance(task, Ask):
+            continue
+        message = AnswerMessage(
+            header=header_of(publication),
+            task=task.name,
+            question=task.question,
+            outcome=Decision.OUTCOME_DEADLINE if timely.missed_deadline else _OUTCOMES[answer.outcome],
+            message=_detail(timely),
+            latency=ns_to_duration(publication.latency_ns),
+            age=ns_to_duration(publication.age_ns),
+        )
+        if isinstance(answer.result, Answer):
+            message.text, message.reasoning = answer.result.text, answer.result.reasoning
+        made.append(message)
+    return made
+
+
+def _detail(timely: TimelyAnswer) -> str:
+    """In words why an answer is not what was hoped for; empty where it is."""
+    answer = timely.answer
+    if answer.error is not None:
+        return str(answer.error)
+    if timely.missed_deadline:
+        return "the answer came after the task's deadline"
+    if answer.outcome is Outcome.DEADLINE:
+        return "the deadline came before the answer was complete"
+    if answer.outcome is Outcome.BUDGET:
+        return "a budget was reached: the reasoning was made to conclude, or the answer ends there"
+    return "the answer was not finished" if answer.outcome is Outcome.CANCELLED else ""
 
 
 def _results(publication: Publication, kind: type[Result]) -> list[tuple[str, Result]]:

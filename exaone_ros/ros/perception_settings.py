@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from exaone_ros.tasks import StandingTask, standing_tasks_from_yaml
 
 BUNDLED_MODEL = "models/exaone4_5-tabletop-tiny"
 DEFAULT_TASKS = "config/tasks.yaml"
+IMAGE_TOPIC = "image_raw"
+
+_CAMERA_NAME = re.compile(r"(?!qos_overrides$)[A-Za-z][A-Za-z0-9_]{0,31}")
 
 PARAMETERS = (
     Parameter("model", "", "Directory of the checkpoint in Hugging Face format; empty = the bundled tabletop model."),
@@ -31,7 +35,10 @@ PARAMETERS = (
     Parameter("context", 1024, "Tokens of image, question, reasoning and answer at most.", unit="tokens",
               minimum=256, maximum=262144),
     Parameter("tasks_file", "", "YAML file of the standing tasks; empty = the package's config/tasks.yaml."),
-    Parameter("image_topic", "image_raw", "Topic of the camera's images, without /compressed."),
+    Parameter("cameras", ("",), "Names of the cameras that share the model; empty = one camera without a name. Each "
+              "named camera has the parameters <camera>.image_topic, .image_transport and .reliability, and publishes "
+              "its answers on <camera>/detections and so on."),
+    Parameter("image_topic", IMAGE_TOPIC, "Topic of the images of a camera without a name, without /compressed."),
     Parameter("image_transport", "raw", "raw, or compressed (JPEG or PNG on <image_topic>/compressed).",
               choices=("raw", "compressed")),
     Parameter("reliability", "reliable", "QoS of the image subscription; best_effort for cameras that offer no more.",
@@ -42,10 +49,70 @@ PARAMETERS = (
               unit="s", minimum=0.01, maximum=3600.0, live=True),
     Parameter("stamp_tolerance_s", 0.25, "How far an image's stamp may lie in the future; a clock that steps back "
               "further has been reset.", unit="s", minimum=0.0, maximum=60.0, live=True),
+    Parameter("sync_tolerance_s", 0.05, "How far apart the images of several cameras may have been taken for one "
+              "question about them together.", unit="s", minimum=0.0, maximum=60.0, live=True),
+    Parameter("concurrent_looks", 1, "Cameras whose images are answered at the same time. 1 = in turn, which gives "
+              "the freshest answers; more lets their questions share the steps of the decoder.", minimum=1, maximum=16),
     Parameter("camera_timeout_s", 2.0, "Without a fresh image for this long the state is stale_camera.",
               unit="s", minimum=0.1, maximum=3600.0, live=True),
+    Parameter("ask_deadline_s", 30.0, "Deadline of questions of the action ask that name none.", unit="s",
+              minimum=0.1, maximum=3600.0, live=True),
+    Parameter("max_asks", 8, "Goals of the action ask that are answered at the same time; more are refused.",
+              minimum=1, maximum=256, live=True),
+    Parameter("engine_timeout_s", 60.0, "A call of the backend that takes longer hangs: the state is engine_failed "
+              "then.", unit="s", minimum=1.0, maximum=3600.0),
+    Parameter("engine_restart_after", 3, "Failures in a row after which the engine is opened anew; 0 = never.",
+              minimum=0, maximum=1000, live=True),
     Parameter("autostart", True, "Configure and activate at start, without a lifecycle manager."),
 )  # fmt: skip
+
+
+def camera_names(cameras: Sequence[str]) -> list[str]:
+    """The names in the parameter `cameras`; empty ones, which YAML needs for an empty list, do not count."""
+    return [name.strip() for name in cameras if name.strip()]
+
+
+def camera_parameters(name: str, transport: str = "raw", reliability: str = "reliable") -> tuple[Parameter, ...]:
+    """The parameters of one named camera; what the node says of transport and reliability is their default."""
+    return (
+        Parameter(f"{name}.image_topic", f"{name}/image_raw", f"Topic of the images of {name}, without /compressed."),
+        Parameter(f"{name}.image_transport", transport, "raw, or compressed (JPEG or PNG on <image_topic>/compressed); "
+                  "by default the node's image_transport.", choices=("raw", "compressed")),
+        Parameter(f"{name}.reliability", reliability, "QoS of the image subscription; by default the node's "
+                  "reliability.", choices=("reliable", "best_effort")),
+    )  # fmt: skip
+
+
+def parameters_of_cameras(cameras: Sequence[str], transport: str, reliability: str) -> list[Parameter]:
+    """The parameters of all named cameras whose names can stand in one of a parameter."""
+    return [
+        parameter
+        for name in camera_names(cameras)
+        if _CAMERA_NAME.fullmatch(name)
+        for parameter in camera_parameters(name, transport, reliability)
+    ]
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """One camera.
+
+    Attributes:
+        name: as tasks name it; empty where the node has one camera without a name.
+        topic: of its images, with /compressed where they are.
+        compressed: sensor_msgs/CompressedImage instead of Image.
+        reliability: of the subscription.
+    """
+
+    name: str
+    topic: str
+    compressed: bool
+    reliability: Reliability
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its answers' topics begin with."""
+        return f"{self.name}/" if self.name else ""
 
 
 @dataclass(frozen=True)
@@ -59,10 +126,15 @@ class Settings:
     slots: int
     context: int
     tasks: tuple[StandingTask, ...]
-    image_topic: str
-    compressed: bool
-    reliability: Reliability
+    cameras: tuple[CameraSettings, ...]
+    concurrent_looks: int
+    engine_timeout_s: float
     image_converter: Converter
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """Their names; one empty one where there is only a camera without a name."""
+        return tuple(camera.name for camera in self.cameras)
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Settings:
@@ -74,7 +146,7 @@ class Settings:
         model = Path(values["model"]).expanduser() if values["model"] else share_path(BUNDLED_MODEL)
         if not model.is_dir():
             raise ParameterError(f"'model' is '{model}'; expected the directory of a checkpoint")
-        compressed = values["image_transport"] == "compressed"
+        cameras = _cameras_of(values)
         return cls(
             model=model,
             backend=values["backend"],
@@ -82,26 +154,56 @@ class Settings:
             threads=values["threads"],
             slots=values["slots"],
             context=values["context"],
-            tasks=_tasks_of(values["tasks_file"]),
-            image_topic=_topic(values["image_topic"], compressed),
-            compressed=compressed,
-            reliability=values["reliability"],
+            tasks=_tasks_of(values["tasks_file"], [camera.name for camera in cameras]),
+            cameras=cameras,
+            concurrent_looks=values["concurrent_looks"],
+            engine_timeout_s=values["engine_timeout_s"],
             image_converter=values["image_converter"],
         )
 
 
-def _topic(name: str, compressed: bool) -> str:
+def _cameras_of(values: Mapping[str, Any]) -> tuple[CameraSettings, ...]:
+    names = camera_names(values["cameras"])
+    if not names:
+        return (_camera("", "", values),)
+    for name in names:
+        if not _CAMERA_NAME.fullmatch(name):
+            raise ParameterError(
+                f"'cameras' names '{name}'; expected letters, digits and underscores, a letter first, 32 at most"
+            )
+        if names.count(name) > 1:
+            raise ParameterError(f"'cameras' names '{name}' twice; each may stand once")
+    if values["image_topic"] != IMAGE_TOPIC:
+        raise ParameterError(
+            f"'image_topic' is {values['image_topic']!r}, but the cameras have names; set '{names[0]}.image_topic' and "
+            "so on"
+        )
+    cameras = tuple(_camera(name, f"{name}.", values) for name in names)
+    topics = [camera.topic for camera in cameras]
+    twice = next((camera for camera in cameras if topics.count(camera.topic) > 1), None)
+    if twice is not None:
+        raise ParameterError(f"'{twice.name}.image_topic' is '{twice.topic}', as of another camera; expected its own")
+    return cameras
+
+
+def _camera(name: str, prefix: str, values: Mapping[str, Any]) -> CameraSettings:
+    compressed = values[f"{prefix}image_transport"] == "compressed"
+    topic = _topic(f"{prefix}image_topic", values[f"{prefix}image_topic"], compressed)
+    return CameraSettings(name, topic, compressed, values[f"{prefix}reliability"])
+
+
+def _topic(parameter: str, name: str, compressed: bool) -> str:
     if compressed and not name.endswith("/compressed"):
         name += "/compressed"
     try:
         validate_topic_name(name)
     except InvalidTopicNameException as error:
         reason = str(error).replace("\n", " ").strip()
-        raise ParameterError(f"'image_topic' is {name!r}; expected the name of a topic: {reason}") from error
+        raise ParameterError(f"'{parameter}' is {name!r}; expected the name of a topic: {reason}") from error
     return name
 
 
-def _tasks_of(tasks_file: str) -> tuple[StandingTask, ...]:
+def _tasks_of(tasks_file: str, cameras: Sequence[str]) -> tuple[StandingTask, ...]:
     path = Path(tasks_file).expanduser() if tasks_file else share_path(DEFAULT_TASKS)
     try:
         text = path.read_text(encoding="utf-8")
@@ -109,7 +211,7 @@ def _tasks_of(tasks_file: str) -> tuple[StandingTask, ...]:
         raise ParameterError(f"'tasks_file' is '{path}', which cannot be read as text: {error}") from error
     try:
         tasks = standing_tasks_from_yaml(text)
-        problems = check_standing_tasks(tasks)
+        problems = check_standing_tasks(tasks, cameras)
     except ExaoneError as error:
         problems = [str(error)]
     if problems:

@@ -20,6 +20,7 @@ from exaone_ros.ros.spin import run_node
 parser = argparse.ArgumentParser()
 parser.add_argument("--delay-s", type=float, default=0.0, help="each answer takes this long")
 parser.add_argument("--failures", type=int, default=0, help="that many looks fail at first")
+parser.add_argument("--dies-after", type=int, default=0, help="looks after which the first engine fails for ever")
 parser.add_argument("--load-s", type=float, default=0.0, help="opening the engine takes this long")
 options, _ = parser.parse_known_args(sys.argv[1 : sys.argv.index("--ros-args")])
 
@@ -31,7 +32,9 @@ def open_engine(settings: Settings) -> Any:
         raise ZeroDivisionError("a bug in the engine")
     print("opening", flush=True)
     time.sleep(options.load_s)
-    return FakeEngine(delay_s=options.delay_s, failures=options.failures)
+    dies_after = options.dies_after or float("inf")
+    options.dies_after = 0  # the next one is sound
+    return FakeEngine(delay_s=options.delay_s, failures=options.failures, dies_after=dies_after)
 
 
 run_node(lambda: Perception(open_engine))

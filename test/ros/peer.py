@@ -289,7 +289,7 @@ def perception_command(namespace: str, *options: str, command: Sequence[str] = (
     """Command line of a perception node; parameters stand there in YAML, ``/NS/`` in a name is the namespace."""
     arguments = [*(command or (FAKE,)), *options, "--ros-args", "-r", f"__ns:=/{namespace}"]
     for name, value in parameters.items():
-        text = f'"{value}"' if isinstance(value, str) else str(value).lower()
+        text = f'"{value}"' if isinstance(value, str) else str(value) if isinstance(value, list) else str(value).lower()
         arguments += ["-p", f"{name.replace('/NS/', f'/{namespace}/')}:={text}"]
     return arguments
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from exaone_ros.ros.freshness import Refusal
 from exaone_ros.ros.health import State
-from exaone_ros.ros.perception_settings import PARAMETERS, Settings
+from exaone_ros.ros.parameters import ParameterError
+from exaone_ros.ros.perception_settings import PARAMETERS, CameraSettings, Settings, parameters_of_cameras
 from exaone_ros.ros.pixels import Reason
 from exaone_ros.ros.schedule import check_standing_tasks
 from exaone_ros.tasks import standing_tasks_from_yaml
@@ -21,7 +22,8 @@ VALUES = {parameter.name: parameter.default for parameter in PARAMETERS}
 
 def test_the_parameter_file_holds_all_parameters_with_their_defaults() -> None:
     data = yaml.safe_load((ROOT / "config" / "perception.yaml").read_text(encoding="utf-8"))
-    assert data == {"/**": {"ros__parameters": VALUES}}
+    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in VALUES.items()}
+    assert data == {"/**": {"ros__parameters": listed}}
 
 
 def test_every_default_is_allowed_and_described() -> None:
@@ -48,9 +50,40 @@ def test_the_commented_examples_of_the_task_file_are_tasks_too() -> None:
 def test_the_defaults_together_are_settings() -> None:
     settings = Settings.from_values(VALUES)
     assert (settings.model / "config.json").is_file() and len(settings.tasks) == 3
-    assert settings.image_topic == "image_raw" and not settings.compressed
+    assert settings.cameras == (CameraSettings("", "image_raw", False, "reliable"),)
     compressed = Settings.from_values(VALUES | {"image_transport": "compressed", "image_topic": "/cam/image"})
-    assert compressed.image_topic == "/cam/image/compressed" and compressed.compressed
+    assert compressed.cameras == (CameraSettings("", "/cam/image/compressed", True, "reliable"),)
+
+
+def with_cameras(*names: str, **values: Any) -> dict[str, Any]:
+    """Values of a node with these cameras, as it declares them."""
+    parameters = parameters_of_cameras(names, "raw", "reliable")
+    return VALUES | {"cameras": names} | {p.name: p.default for p in parameters} | values
+
+
+def test_several_cameras_each_have_their_topic_and_transport() -> None:
+    values = with_cameras("front", "wrist") | {"wrist.image_transport": "compressed", "wrist.image_topic": "/w/image"}
+    settings = Settings.from_values(values)
+    assert settings.camera_names == ("front", "wrist")
+    front, wrist = settings.cameras
+    assert (front.topic, front.compressed, front.prefix) == ("front/image_raw", False, "front/")
+    assert (wrist.topic, wrist.compressed) == ("/w/image/compressed", True)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (with_cameras("front", "front"), "twice"),
+        (VALUES | {"cameras": ("no spaces",)}, "letters, digits"),
+        (VALUES | {"cameras": ("qos_overrides",)}, "letters, digits"),
+        (with_cameras("a", image_topic="/mine"), "'a.image_topic'"),
+        (with_cameras("a", "b") | {"b.image_topic": "a/image_raw"}, "as of another camera"),
+        (with_cameras("a") | {"a.image_topic": "no spaces"}, "'a.image_topic' is 'no spaces'"),
+    ],
+)
+def test_cameras_that_cannot_be_are_named(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ParameterError, match=words):
+        Settings.from_values(values)
 
 
 def test_the_page_of_parameters_is_current() -> None:

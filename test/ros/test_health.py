@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from exaone_ros.ros.health import Health, State, judge, judge_idle
+from exaone_ros.ros.health import Health, State, judge, judge_camera, judge_engine, judge_idle
 from exaone_ros.ros.meter import Reading
 
 GOOD: dict[str, Any] = {
@@ -16,9 +16,19 @@ GOOD: dict[str, Any] = {
 
 
 def health(*, publishers: int = 1, active_s: float = 60.0, busy_s: float = 0.0, **changes: dict[str, Any]) -> Health:
-    """Judge the good reading with some entries changed."""
+    """Judge a node of one camera by the good reading with some entries changed."""
     reading = Reading(**{part: GOOD[part] | changes.get(part, {}) for part in GOOD})
-    return judge(reading, publishers=publishers, active_s=active_s, busy_s=busy_s, camera_timeout_s=2.0, max_age_s=1.0)
+    return whole(reading, publishers, active_s, busy_s)
+
+
+def whole(reading: Reading, publishers: int, active_s: float, busy_s: float = 0.0) -> Health:
+    """Judge a node of one camera, everything in one reading."""
+    camera = judge_camera(reading, publishers=publishers, active_s=active_s, camera_timeout_s=2.0)
+    answered, late = reading.recent.get("frames.answered", 0), reading.recent.get("dropped.late", 0)
+    engine = judge_engine(
+        reading, answered=answered, late=late, active_s=active_s, busy_s=busy_s, max_age_s=1.0, trouble="no memory"
+    )
+    return judge({"": camera}, engine)
 
 
 def test_a_good_node_is_ok() -> None:
@@ -35,7 +45,8 @@ def test_each_trouble_is_named_with_its_numbers() -> None:
     slow = health(recent={"dropped.late": 40})
     assert slow.state is State.ENGINE_SLOW and "40 of 90" in slow.reason
     assert health(busy_s=2.5).state is State.ENGINE_SLOW
-    assert health(since_s={"engine.failed": 0.1}).state is State.ENGINE_FAILED
+    failed = health(since_s={"engine.failed": 0.1})
+    assert failed.state is State.ENGINE_FAILED and failed.reason.endswith("no memory")
     assert health(since_s={"engine.failed": 0.5}).state is State.OK  # it has answered since
     bad = health(recent={"bad.wrong_step": 3})
     assert bad.state is State.DEGRADED and "3 wrong_step" in bad.reason
@@ -54,15 +65,15 @@ def test_the_gravest_wins() -> None:
 
 def test_a_young_node_waits_before_it_complains() -> None:
     nothing = Reading()
-    young = judge(nothing, publishers=1, active_s=1.0, busy_s=0.0, camera_timeout_s=2.0, max_age_s=1.0)
+    young = whole(nothing, 1, 1.0)
     assert young.state is State.STARTING and young.state.level == 0
-    older = judge(nothing, publishers=1, active_s=3.0, busy_s=0.0, camera_timeout_s=2.0, max_age_s=1.0)
+    older = whole(nothing, 1, 3.0)
     assert older.state is State.STALE_CAMERA and "became active" in older.reason
 
 
 def test_a_publisher_with_another_qos_is_the_likely_reason() -> None:
     reading = Reading(totals={"qos.incompatible": 1})
-    found = judge(reading, publishers=1, active_s=3.0, busy_s=0.0, camera_timeout_s=2.0, max_age_s=1.0)
+    found = whole(reading, 1, 3.0)
     assert found.state is State.STALE_CAMERA and "best_effort" in found.reason
 
 
@@ -73,3 +84,19 @@ def test_a_node_that_is_not_active_says_why() -> None:
     assert judge_idle("configuring", None).state is State.CONFIGURING
     assert judge_idle("inactive", None).state is State.INACTIVE
     assert judge_idle("inactive", "activate: ...").state is State.ACTIVATE_FAILED
+
+
+def test_one_of_several_cameras_degrades_the_node_and_all_of_them_fail_it() -> None:
+    ok, slow = Health(State.OK, "5 frames"), Health(State.ENGINE_SLOW, "late")
+    stale, bad = Health(State.STALE_CAMERA, "nobody publishes"), Health(State.DEGRADED, "bad images: 2 wrong_step")
+    fine = Health(State.OK, "")
+    one = judge({"left": ok, "right": stale}, fine)
+    assert one.state is State.DEGRADED and one.reason == "stale_camera: camera 'right': nobody publishes"
+    both = judge({"left": bad, "right": stale}, fine)
+    assert both.state is State.DEGRADED and "camera 'left': bad images" in both.reason and "right" in both.reason
+    assert judge({"left": stale, "right": stale}, fine).state is State.STALE_CAMERA
+    assert judge({"left": stale, "right": stale}, slow).state is State.STALE_CAMERA
+    assert judge({"left": ok, "right": stale}, slow).state is State.ENGINE_SLOW
+    waiting = Health(State.STARTING, "waiting")
+    assert judge({"left": ok, "right": waiting}, fine).state is State.STARTING
+    assert judge({"left": ok, "right": ok}, fine).state is State.OK

@@ -14,7 +14,8 @@ from exaone_ros.engine.answers import TaskAnswer
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.errors import EngineError, TaskError
 from exaone_ros.ros import messages
-from exaone_ros.ros.worker import CameraFrame, Publication, TimelyAnswer
+from exaone_ros.ros.camera import CameraFrame
+from exaone_ros.ros.look import Publication, TimelyAnswer
 from exaone_ros.tasks import (
     Ask,
     Count,

@@ -2,107 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import numpy as np
 import pytest
-from fake_engine import FakeEngine, FakeFrame
+from fake_engine import FakeEngine, GatedEngine
+from worker_bench import PATIENCE_S, TASKS, Bench, S, bench
 
 from exaone_ros.errors import ImageError
-from exaone_ros.ros import worker as worker_module
-from exaone_ros.ros.freshness import Freshness
-from exaone_ros.ros.meter import Meter
+from exaone_ros.ros import engine_keeper
+from exaone_ros.ros.look import Publication
 from exaone_ros.ros.pixels import UnusableImage
-from exaone_ros.ros.schedule import TaskSchedule
-from exaone_ros.ros.worker import CameraFrame, PerceptionWorker, Publication
-from exaone_ros.tasks import Count, Decide, Ground, StandingTask
-
-S = 1_000_000_000
-PATIENCE_S = 20.0
-TASKS = (
-    StandingTask(Ground(name="objects")),
-    StandingTask(Decide(name="way", instruction="Is the way clear?", options=("clear", "blocked"))),
-)
-
-
-class Log:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = error = info
-
-
-class Bench:
-    """A worker with a clock that is set by hand and everything it publishes."""
-
-    def __init__(self, engine: Any, tasks: tuple[StandingTask, ...] = TASKS, max_age_s: float = 1.0) -> None:
-        self.engine, self.now_ns = engine, 1000 * S
-        self.meter, self.log = Meter(window_s=1e6), Log()
-        self.published: list[Publication] = []
-        self.changed = threading.Condition()
-        self.on_publish: Callable[[Publication], None] = lambda publication: None
-        self.worker = PerceptionWorker(
-            engine=engine,
-            read=self._read,
-            schedule=TaskSchedule(tasks),
-            freshness=lambda: Freshness(round(max_age_s * S), S // 4),
-            now_ns=lambda: self.now_ns,
-            publish=self._publish,
-            meter=self.meter,
-            log=self.log,
-        )
-        self._count = self.meter.count
-        self.meter.count = self._noted  # type: ignore[method-assign]
-
-    def _noted(self, name: str, times: int = 1) -> None:
-        self._count(name, times)
-        with self.changed:
-            self.changed.notify_all()
-
-    def _read(self, message: Any) -> np.ndarray:
-        if isinstance(message, Exception):
-            raise message
-        return message
-
-    def _publish(self, publication: Publication) -> None:
-        self.on_publish(publication)
-        self.published.append(publication)
-
-    def offer(self, message: Any = None, stamp_ns: int | None = None) -> None:
-        image = np.zeros((4, 4, 3), np.uint8) if message is None else message
-        self.worker.offer(CameraFrame(image, self.now_ns if stamp_ns is None else stamp_ns, "camera"))
-
-    def total(self, name: str) -> int:
-        return self.meter.read().totals.get(name, 0)
-
-    def wait(self, name: str, total: int = 1) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: self.total(name) >= total, PATIENCE_S), (
-                name,
-                self.meter.read().totals,
-            )
-
-
-@contextmanager
-def bench(engine: Any = None, **arguments: Any) -> Iterator[Bench]:
-    """A running bench."""
-    made = Bench(engine or FakeEngine(), **arguments)
-    made.worker.start()
-    try:
-        yield made
-    finally:
-        assert made.worker.stop(PATIENCE_S)
+from exaone_ros.tasks import Ask, Count, Decide, Ground, StandingTask
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "ENGINE_RETRY_S", 0.01)
+    monkeypatch.setattr(engine_keeper, "RETRY_S", 0.01)
+
+
+def names(publications: list[Publication]) -> list[list[str]]:
+    return [[timely.answer.task.name for timely in publication.answers] for publication in publications]
 
 
 def test_an_answer_carries_the_frame_it_was_read_from_and_its_age() -> None:
@@ -111,72 +29,52 @@ def test_an_answer_carries_the_frame_it_was_read_from_and_its_age() -> None:
         b.wait("frames.answered")
     (publication,) = b.published
     assert publication.frame.stamp_ns == 1000 * S - S // 10 and publication.frame.frame_id == "camera"
-    assert publication.age_ns == S // 10 and publication.latency_ns > 0
-    assert [timely.answer.task.name for timely in publication.answers] == ["objects", "way"]
+    assert publication.age_ns == S // 10 and publication.latency_ns > 0 and publication.camera == ""
+    assert names(b.published) == [["objects", "way"]]
     reading = b.meter.read()
-    assert reading.samples["age.arrival_s"].p50 == pytest.approx(0.1)
+    assert b.cameras[""].meter.read().samples["age.arrival_s"].p50 == pytest.approx(0.1)
     assert reading.samples["stage.encode_s"].p50 == 0.004 and reading.sums["work.tokens"] == 10
     assert reading.totals["task.objects"] == reading.totals["task.way"] == 1
 
 
-class GatedEngine(FakeEngine):
-    """An engine that answers when it is let."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered, self.go = threading.Semaphore(0), threading.Semaphore(0)
-        self.seen: list[int] = []
-        self.cancelled: Callable[[], bool] = lambda: False
-
-    def answer(self, frame: FakeFrame, tasks: Any, *, cancelled: Callable[[], bool]) -> Any:
-        self.seen.append(int(frame.image[0, 0, 0]))
-        self.cancelled = cancelled
-        self.entered.release()
-        assert self.go.acquire(timeout=PATIENCE_S)
-        return super().answer(frame, tasks, cancelled=cancelled)
+def test_all_tasks_on_a_frame_share_one_picture() -> None:
+    engine = GatedEngine()
+    with bench(engine, tasks=(*TASKS, StandingTask(Count(name="all"), priority=2))) as b:
+        b.offer()
+        engine.wait_entered(3)
+        assert len({id(request.pictures[0]) for request in engine.entered}) == 1
+        assert sorted(request.priority for request in engine.entered) == [0, 0, 2]
+    assert engine.looks == 1
 
 
 def test_while_the_engine_is_busy_only_the_newest_frame_waits() -> None:
     engine = GatedEngine()
-    with bench(engine) as b:
+    with bench(engine, tasks=TASKS[:1]) as b:
         b.offer(np.full((4, 4, 3), 0, np.uint8))
-        assert engine.entered.acquire(timeout=PATIENCE_S)
+        engine.wait_entered(1)
         for index in range(1, 5):
             b.now_ns += S // 100
             b.offer(np.full((4, 4, 3), index, np.uint8))
         assert b.worker.busy_s > 0
-        for _ in range(2):
-            engine.go.release()
+        engine.let(1)
+        engine.wait_entered(2)
+        engine.let(1)
         b.wait("frames.answered", 2)
-    assert engine.seen == [0, 4]
+    assert [int(request.pictures[0].image[0, 0, 0]) for request in engine.entered] == [0, 4]
     assert b.total("dropped.replaced") == 3 and b.total("frames.received") == 5
 
 
 def test_a_frame_that_grew_old_while_it_waited_is_not_answered() -> None:
     engine = GatedEngine()
-    with bench(engine) as b:
+    with bench(engine, tasks=TASKS[:1]) as b:
         b.offer()
-        assert engine.entered.acquire(timeout=PATIENCE_S)
+        engine.wait_entered(1)
         b.now_ns += S // 10
         b.offer()  # waits behind the first
         b.now_ns += 2 * S
-        engine.go.release()
-        b.wait("dropped.late")  # the first
+        b.wait("dropped.late")  # the first: it was cancelled
         b.wait("dropped.stale")  # the second
     assert b.published == [] and engine.looks == 1
-
-
-def test_an_answer_that_nobody_may_have_any_more_is_cancelled() -> None:
-    engine = GatedEngine()
-    with bench(engine) as b:
-        b.offer()
-        assert engine.entered.acquire(timeout=PATIENCE_S)
-        assert not engine.cancelled()
-        b.now_ns += S + 1
-        assert engine.cancelled()
-        engine.go.release()
-        b.wait("dropped.late")
-    assert b.published == []
 
 
 def test_stamps_that_must_not_be_answered_never_reach_the_engine() -> None:
@@ -188,7 +86,7 @@ def test_stamps_that_must_not_be_answered_never_reach_the_engine() -> None:
         b.offer()  # the same stamp again
         b.offer(stamp_ns=b.now_ns - 1)
     assert b.engine.looks == 1
-    totals = b.meter.read().totals
+    totals = b.cameras[""].meter.read().totals
     dropped = {name for name, number in totals.items() if name.startswith("dropped.") and number == 1}
     assert dropped == {
         f"dropped.{r}" for r in ("zero_stamp", "stale", "future_stamp", "repeated_stamp", "out_of_order")
@@ -206,6 +104,20 @@ def test_after_a_reset_of_the_clock_it_goes_on_at_once() -> None:
     assert b.total("clock.restarts") == 1
 
 
+def test_what_was_seen_before_a_reset_of_the_clock_is_not_published_after_it() -> None:
+    engine = GatedEngine()
+    with bench(engine, tasks=TASKS[:1]) as b:
+        b.offer()
+        engine.wait_entered(1)
+        b.now_ns = 1 * S
+        b.offer()
+        b.wait("dropped.before_reset")
+        engine.wait_entered(2)
+        engine.open()
+        b.wait("frames.answered")
+    assert [p.frame.stamp_ns for p in b.published] == [1 * S]
+
+
 def test_a_deadline_of_its_own_marks_a_task_and_spares_the_others() -> None:
     tasks = (
         StandingTask(Ground(name="patient")),
@@ -214,20 +126,19 @@ def test_a_deadline_of_its_own_marks_a_task_and_spares_the_others() -> None:
     engine = GatedEngine()
     with bench(engine, tasks=tasks) as b:
         b.offer()
-        assert engine.entered.acquire(timeout=PATIENCE_S)
+        engine.wait_entered(2)
         b.now_ns += S // 2
-        assert not engine.cancelled()  # the patient one still wants its answer
-        engine.go.release()
+        engine.let(2)
         b.wait("frames.answered")
     assert [timely.missed_deadline for timely in b.published[0].answers] == [False, True]
 
 
-def test_higher_priority_is_published_first_on_the_same_look() -> None:
+def test_priorities_are_told_to_the_engine_and_published_apart() -> None:
     tasks = (StandingTask(Ground(name="later")), StandingTask(Count(name="first"), priority=3))
     with bench(tasks=tasks) as b:
         b.offer()
         b.wait("frames.answered", 2)
-    assert [[t.answer.task.name for t in p.answers] for p in b.published] == [["first"], ["later"]]
+    assert sorted(names(b.published)) == [["first"], ["later"]]
     assert b.engine.looks == 1
 
 
@@ -239,6 +150,61 @@ def test_frames_on_which_nothing_is_due_cost_nothing() -> None:
         b.offer(RuntimeError("must not be converted"))
         b.wait("frames.not_due")
     assert b.engine.looks == 1 and b.total("engine.failed") == 0
+
+
+def test_slow_tasks_run_beside_the_others_and_do_not_hold_up_the_next_look() -> None:
+    slow = StandingTask(Decide(name="slow", instruction="Well?", options=("a", "b"), thinking=True))
+    words = StandingTask(Ask(name="words", question="What is there?"))
+    engine = GatedEngine()
+    with bench(engine, tasks=(TASKS[0], slow, words)) as b:
+        b.offer()
+        engine.wait_entered(3)
+        order = [request.task.name for request in engine.entered]
+        engine.let(order.index("objects") + 1)
+        b.wait("task.objects")
+        for number in (2, 3):  # more looks, while at least one slow task is still at the first
+            b.now_ns += S // 10
+            b.offer()
+            engine.wait_entered(len(engine.entered) + 1 if number == 3 else 4)
+            engine.open()
+            b.wait("task.objects", number)
+        b.wait("task.words")
+        b.wait("task.slow")
+    assert ["words"] in names(b.published) and ["slow"] in names(b.published)
+    assert all("objects" not in group or group == ["objects"] for group in names(b.published))
+
+
+def test_a_task_that_is_added_starts_within_its_period_while_another_runs() -> None:
+    engine = GatedEngine()
+    with bench(engine, tasks=TASKS[:1], max_age_s=60.0) as b:
+        b.offer()
+        engine.wait_entered(1)  # and stays there
+        added = StandingTask(Count(name="added"), rate_hz=2.0)
+        b.board.replace((TASKS[0], added))
+        b.now_ns += S // 10
+        b.offer()
+        engine.wait_entered(2)
+        assert engine.entered[1].task.name == "added"
+        for _ in range(3):
+            b.now_ns += S // 10
+            b.offer()
+        assert len(engine.entered) == 2  # it is asked once, and 'objects' not again
+        engine.open()
+        b.wait("task.added")
+
+
+def test_answers_to_tasks_that_were_replaced_meanwhile_are_not_published() -> None:
+    engine = GatedEngine()
+    with bench(engine, tasks=TASKS[:1]) as b:
+        b.offer()
+        engine.wait_entered(1)
+        b.board.replace(TASKS[1:])
+        b.now_ns += S // 10
+        b.offer()
+        engine.wait_entered(2)  # the first was cancelled
+        engine.open()
+        b.wait("frames.answered")
+    assert names(b.published) == [["way"]]
 
 
 def test_bad_frames_are_counted_by_kind_told_once_and_survived() -> None:
@@ -260,21 +226,35 @@ def test_bad_frames_are_counted_by_kind_told_once_and_survived() -> None:
 
 def test_an_engine_that_fails_is_tried_again() -> None:
     with bench(FakeEngine(failures=2)) as b:
-        for index in range(3):
+        for index in range(2):
             b.now_ns += 1
             b.offer()
-            b.wait("engine.failed" if index < 2 else "frames.answered", min(index + 1, 2) if index < 2 else 1)
+            b.wait("engine.failed", index + 1)
+            assert "told to fail" in b.keeper.trouble
+        b.now_ns += 1
+        b.offer()
+        b.wait("engine.done")
+        assert b.keeper.trouble == ""
     assert sum("told to fail" in line for line in b.log.lines) == 1  # not for each frame
 
 
 def test_whatever_is_raised_is_logged_with_its_traceback_and_survived() -> None:
     with bench() as b:
         b.offer(KeyError("a bug"))
-        b.wait("engine.failed")
-        b.now_ns += 1
-        b.offer()
+        b.wait("bad.unexpected")
+
+        def refuse(_: Publication) -> None:
+            b.on_publish = lambda publication: None
+            raise OSError("a publisher that fails")
+
+        b.on_publish = refuse
+        for _ in range(2):
+            b.now_ns += 1
+            b.offer()
+            b.wait("failed.worker")
         b.wait("frames.answered")
-    assert any("Traceback" in line and "a bug" in line for line in b.log.lines)
+    for words in ("a bug", "a publisher that fails"):
+        assert any("Traceback" in line and words in line for line in b.log.lines)
 
 
 def test_one_failed_task_does_not_cost_the_others() -> None:
@@ -283,7 +263,7 @@ def test_one_failed_task_does_not_cost_the_others() -> None:
         b.offer()
         b.wait("frames.answered")
     assert b.total("failed.broken") == 1 and b.total("task.objects") == 1
-    assert len(b.published[0].answers) == 3
+    assert len(b.published[0].answers) == 3 and b.total("engine.failed") == 0
 
 
 def test_stopping_cancels_the_answer_that_is_under_way_and_publishes_nothing() -> None:
@@ -291,9 +271,66 @@ def test_stopping_cancels_the_answer_that_is_under_way_and_publishes_nothing() -
     b = Bench(engine)
     b.worker.start()
     b.offer()
-    assert engine.entered.acquire(timeout=PATIENCE_S)
-    assert b.worker.stop(timeout_s=0.0) is False  # the engine is still at it
-    assert engine.cancelled()
-    engine.go.release()
+    engine.wait_entered(2)
     assert b.worker.stop(PATIENCE_S)
-    assert b.published == []
+    assert b.published == [] and b.keeper.close(PATIENCE_S)
+
+
+# --- several cameras
+
+
+def test_cameras_take_turns_on_one_engine() -> None:
+    engine = GatedEngine()
+    task = StandingTask(Count(name="all"), camera="*")
+    with bench(engine, tasks=(task,), cameras=("left", "right", "back"), max_age_s=60.0) as b:
+        for number in range(1, 10):
+            b.now_ns += S // 100
+            for value, camera in enumerate(b.cameras):
+                b.offer(np.full((4, 4, 3), value, np.uint8), camera=camera)  # all of them have a frame at any time
+            engine.wait_entered(number)
+            engine.let(1)
+            b.wait("frames.answered", number)
+    looked = [int(request.pictures[0].image[0, 0, 0]) for request in engine.entered[:9]]
+    assert all(sorted(looked[i : i + 3]) == [0, 1, 2] for i in (0, 3, 6))
+    assert {publication.camera for publication in b.published} == {"left", "right", "back"}
+
+
+def test_more_cameras_at_a_time_where_that_is_asked_for() -> None:
+    engine = GatedEngine()
+    task = StandingTask(Count(name="all"), camera="*")
+    with bench(engine, tasks=(task,), cameras=("left", "right", "back"), concurrent_looks=2, max_age_s=60.0) as b:
+        for camera in b.cameras:
+            b.offer(camera=camera)
+        engine.wait_entered(2)
+        engine.let(1)
+        engine.wait_entered(3)
+        engine.open()
+        b.wait("frames.answered", 3)
+
+
+def test_tasks_belong_to_cameras_and_the_first_gets_those_that_name_none() -> None:
+    tasks = (
+        StandingTask(Ground(name="first")),
+        StandingTask(Ground(name="named"), camera="right"),
+        StandingTask(Count(name="each"), camera="*"),
+    )
+    with bench(tasks=tasks, cameras=("left", "right")) as b:
+        for camera in b.cameras:
+            b.offer(camera=camera)
+        b.wait("frames.answered", 2)
+    found = {p.camera: [timely.answer.task.name for timely in p.answers] for p in b.published}
+    assert found == {"left": ["first", "each"], "right": ["named", "each"]}
+
+
+def test_one_bad_camera_does_not_stop_the_others() -> None:
+    task = StandingTask(Count(name="all"), camera="*")
+    with bench(tasks=(task,), cameras=("good", "bad", "old")) as b:
+        for number in range(1, 4):
+            b.now_ns += S // 10
+            b.offer(UnusableImage("wrong_step", "fault"), camera="bad")
+            b.offer(stamp_ns=b.now_ns - 9 * S, camera="old")
+            b.offer(camera="good")
+            b.wait("frames.answered", number, camera="good")
+            b.wait("bad.wrong_step", number, camera="bad")
+    assert b.total("dropped.stale", camera="old") == 3 and b.total("dropped.stale", camera="good") == 0
+    assert any("camera 'bad'" in line for line in b.log.lines)
