@@ -110,8 +110,8 @@ class Sequence:
         """Tokens guessed in drafts, without those that they force."""
         self.guesses_accepted = 0
         """Those of them that were then chosen."""
-        self.drafts_hold = True
-        """The last draft, if there was one, was right to its end."""
+        self.drafts_help = True
+        """The last draft, if there was one, foresaw at least one token."""
         self._table = table
         self._context = context
         self._length = prefix.length
@@ -176,7 +176,7 @@ class Sequence:
         """
         self.read(len(self._pending))
         self.reading = False
-        at = 0
+        at, accepted_before = 0, self.guesses_accepted
         try:
             while True:
                 self._choose(logits[at])
@@ -193,7 +193,7 @@ class Sequence:
         except Exception as error:  # the grammar library's own; whatever it is, the other sequences go on
             self.fail(EngineError(f"task '{self.question.name}': decoding failed: {type(error).__name__}: {error}"))
         if drafted:
-            self.drafts_hold = at >= len(drafted)
+            self.drafts_help = self.guesses_accepted > accepted_before
 
     def draft(self, context: int) -> Draft:
         """An empty draft behind `next_tokens`; `context`: tokens that fit into a slot."""

@@ -38,7 +38,7 @@ class Speculation:
         previous: tokens of the last answer to the same question that are drafted in a step at most, 0 to 64; 0 = none.
             Costs nothing but the longer rows; helps where the view changes little from frame to frame.
         mtp: guesses of the checkpoint's MTP layer in a step at most, 0 to 3, where there is no last answer to draft
-            from, or where it has just been wrong; 0 = none. Needs a backend and a checkpoint that have the layer.
+            from, or where it has just foreseen nothing; 0 = none. Needs a backend and a checkpoint that have the layer.
 
     Raises:
         EngineError: a value is out of range.
@@ -193,7 +193,7 @@ class MtpLayer:
 
 
 class Speculator:
-    """Asks the drafters in turn: the last answer first, the MTP layer where that has nothing or has just been wrong.
+    """Asks the drafters in turn: the last answer first, the MTP layer where that has nothing or foresaw nothing.
 
     Args:
         backend: runs the model.
@@ -225,7 +225,7 @@ class Speculator:
             asked = {
                 slot: (sequence, draft)
                 for slot, (sequence, draft) in open_.items()
-                if not draft.tokens and (drafter is not self._previous or self._mtp is None or sequence.drafts_hold)
+                if not draft.tokens and (drafter is not self._previous or self._mtp is None or sequence.drafts_help)
             }
             if asked:
                 drafter.extend(asked)

@@ -1,4 +1,4 @@
-"""`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate.
+"""`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate, acceptance.
 
 On a CPU, train with `--threads 1` where the cores are shared with other work, and with these settings of glibc, which
 halve the time of a step: MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 THP_MEM_ALLOC_ENABLE=1.
@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -64,13 +64,23 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there too")
     evaluate.add_argument("--card", action="store_true", help="write the model card from the figures")
     evaluate.add_argument("--made", default="", help="the card's paragraph on how the model was made")
+    acceptance = commands.add_parser("acceptance", help="measure what drafts are worth, through the engine")
+    acceptance.add_argument("--model", type=Path, default=MODEL)
+    acceptance.add_argument("--backend", default="onnxruntime")
+    acceptance.add_argument("--frames", type=int, default=20, help="validation frames; each is shown three times")
+    acceptance.add_argument("--only", nargs="*", default=None, help="settings, by name; 'none' is always measured")
+    acceptance.add_argument("--threads", type=int, default=0)
+    acceptance.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there too")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    commands = {"prerender": _prerender, "train": _train, "mtp": _mtp, "export": _export, "evaluate": _evaluate}
+    commands = {
+        "prerender": _prerender, "train": _train, "mtp": _mtp, "export": _export, "evaluate": _evaluate,
+        "acceptance": _acceptance,
+    }  # fmt: skip
     try:
         commands[options.command](options)
     except ExaoneError as error:
@@ -178,3 +188,25 @@ def _shown(
     frames: Callable[[], Iterator[LabelledFrame]], name: str, bar: Callable[..., Iterator[LabelledFrame]]
 ) -> Iterator[LabelledFrame]:
     return bar(frames(), desc=name, unit="frame")
+
+
+def _acceptance(options: argparse.Namespace) -> None:
+    from exaone_ros.model.checkpoint import Checkpoint
+    from exaone_ros.training.acceptance import SETTINGS, markdown, measure
+    from exaone_ros.training.evaluate import mujoco_frames
+
+    wanted = list(SETTINGS) if options.only is None else options.only
+    unknown = sorted(set(wanted) - set(SETTINGS))
+    if unknown:
+        raise ExaoneError(f"setting {unknown[0]!r} is unknown; expected some of {sorted(SETTINGS)}")
+    if options.only is None and not Checkpoint.open(options.model).has_mtp:
+        print(f"{options.model} has no MTP layer: measuring the settings that need none")
+        wanted = [name for name in wanted if not (setting := SETTINGS[name]) or not setting.mtp]
+    images = [frame.image for frame in mujoco_frames("validation", options.frames)]
+    worth = measure(
+        options.model, images, wanted, options.backend, options.threads, lambda name: print(name, flush=True)
+    )
+    print(markdown(worth))
+    if options.json is not None:
+        report = {name: asdict(figures) for name, figures in worth.items()}
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -16,6 +16,7 @@ from exaone_ros.engine.backend import DraftRow, Row
 from exaone_ros.engine.backends import open_backend
 from exaone_ros.errors import CheckpointError
 from exaone_ros.model.checkpoint import Checkpoint
+from exaone_ros.training.acceptance import markdown, measure
 from exaone_ros.training.checkpoints import CHECKPOINT, MTP_CHECKPOINT
 from exaone_ros.training.cli import main
 from exaone_ros.training.data import BatchStream
@@ -174,3 +175,15 @@ def _attend(model: PackedModel, mtp: MtpLayer, inputs: torch.Tensor) -> torch.Te
     weights = torch.softmax(torch.einsum("bhd,bnhd->bhn", query[:, -1], key) * query.shape[-1] ** -0.5, -1)
     attended = torch.einsum("bhn,bnhd->bhd", weights, value)[:, None]
     return rms_norm(model.finish(layer, inputs[:, -1:], attended), mtp.norm.weight, mtp.norm.variance_epsilon)[:, 0]
+
+
+def test_acceptance_is_measured_through_the_engine(trained: MtpOptions, tmp_path: Path) -> None:
+    MtpTrainer(replace(trained, steps=1)).run(lambda line: None)
+    export(trained.directory / CHECKPOINT, tmp_path / "model")
+    image = np.random.default_rng(0).integers(0, 256, (252, 336, 3), dtype=np.uint8)
+    worth = measure(tmp_path / "model", [image], ["mtp 2", "previous 32"], threads=1)
+    assert list(worth) == ["none", "mtp 2", "previous 32"]
+    assert all(w.answers == w.same == 9 for w in worth.values())
+    assert worth["none"].drafted == 0 < worth["mtp 2"].drafted
+    assert worth["previous 32"].steps < worth["none"].steps
+    assert len(markdown(worth).splitlines()) == 5
