@@ -12,15 +12,13 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
-from exaone_ros.action.heads.flow import GRAPH, FlowCard
+from flow_files import write_flow_head
+
+from exaone_ros.action.heads.flow import GRAPH
 from exaone_ros.action.observation import Observation
-from exaone_ros.action.statistics import Statistics
 from exaone_ros.errors import ActionError, EngineError, ExaoneError
-from exaone_ros.model.flow_graph import build_flow
 from exaone_ros.ros.action_settings import PARAMETERS, ActionSettings
 from exaone_ros.share import share_path
-
-WIDTH = 8
 
 
 def settings(**changes: object) -> ActionSettings:
@@ -29,28 +27,9 @@ def settings(**changes: object) -> ActionSettings:
     return ActionSettings.from_values(defaults | {"robot_file": robot} | changes)
 
 
-def flow_weights(tokens: int, depth: int, joints: int, horizon: int) -> dict[str, np.ndarray]:
-    """Of a network with one block that answers 0 to everything."""
-    shapes = {"see": (WIDTH, depth), "feel": (WIDTH, joints), "act": (WIDTH, joints), "when.0": (WIDTH, 1),
-              "when.2": (WIDTH, WIDTH), "blocks.0.think.0": (WIDTH, WIDTH), "blocks.0.think.2": (WIDTH, WIDTH),
-              "out": (joints, WIDTH)}  # fmt: skip
-    for part in ("among", "across"):
-        shapes |= {f"blocks.0.{part}.{name}": (WIDTH, WIDTH) for name in ("query", "key", "value", "out")}
-    weights = {"see_place": np.zeros((tokens, WIDTH), np.float32), "act_place": np.zeros((horizon, WIDTH), np.float32)}
-    for name, shape in shapes.items():
-        weights |= {f"{name}.weight": np.zeros(shape, np.float32), f"{name}.bias": np.zeros(shape[0], np.float32)}
-    for name in ("norm", *(f"blocks.0.norms.{i}" for i in range(3))):
-        weights |= {f"{name}.weight": np.ones(WIDTH, np.float32), f"{name}.bias": np.zeros(WIDTH, np.float32)}
-    return weights
-
-
 def test_a_trained_head_is_loaded_and_makes_chunks_for_this_robot(tmp_path: Path) -> None:
     spec = settings().robot.spec
-    spread = Statistics.of(np.stack([spec.lower, spec.upper])).to_json()
-    card = FlowCard(spec.hash, spec.embodiment, "head", {"kind": "colour_grid", "source": ""}, (64, 3), spread, spread,
-                    {})  # fmt: skip
-    card.write(tmp_path)
-    build_flow(flow_weights(64, 3, len(spec.joints), spec.horizon), 2).save(tmp_path / GRAPH)
+    write_flow_head(tmp_path, spec)
     chosen = settings(head="flow", flow_head=str(tmp_path))
     assert not chosen.needs_target
     head = chosen.make_head()

@@ -45,6 +45,18 @@ def test_lerobot_loads_what_was_recorded(tmp_path: Path, codec: str) -> None:
     assert dataset.meta.stats["observation.images.head"]["mean"].shape == (3, 1, 1)
 
 
+def test_lerobot_loads_the_bundled_episodes(repository: Path) -> None:
+    root = repository / "examples" / "tabletop_reach"
+    dataset, ours = LeRobotDataset("exaone/tabletop_reach", root=root), DatasetReader(root)
+    assert (dataset.num_episodes, dataset.fps, len(dataset)) == (3, 10, 220)
+    item, second = dataset[57], ours.episode(1)  # the first frame of the second episode
+    assert item["task"] == second.tasks[0]
+    assert item["observation.state"].numpy() == pytest.approx(second.state[0])
+    assert item["action"].numpy() == pytest.approx(second.action[0])
+    image = schemas.from_lerobot({**item, "observation.state": second.state[0]}).images["head"]
+    assert np.abs(image.astype(int) - ours.images(1, "head")[0]).mean() < 2
+
+
 def test_lerobot_can_go_on_recording(tmp_path: Path) -> None:
     writer = DatasetWriter(tmp_path / "set", SPEC, SHAPES)
     record(writer, 5)
