@@ -71,6 +71,10 @@ class Companion(Node):
     def begin(self) -> None:
         """Nothing to start: everything waits for messages."""
 
+    def open_all(self) -> None:
+        """Open what is otherwise opened only while somebody needs it: for a look at what the node talks to."""
+        self._subscribe_to_images()
+
     def end(self) -> None:
         """Nothing to stop."""
 
@@ -127,16 +131,19 @@ class Companion(Node):
         """Images are subscribed to only while somebody needs them: otherwise they cost nothing."""
         wanted = self._annotated.wanted or self._tracking is not None
         if wanted and self._image_subscription is None:
-            self._image_subscription = self.create_subscription(
-                CompressedImage if self._settings.compressed else Image,
-                self._settings.image_topic,
-                self._on_image,
-                qos.every_image(self._settings.reliability),
-            )
+            self._subscribe_to_images()
         elif not wanted and self._image_subscription is not None:
             self.destroy_subscription(self._image_subscription)
             self._image_subscription = None
             self._images.clear()
+
+    def _subscribe_to_images(self) -> None:
+        self._image_subscription = self.create_subscription(
+            CompressedImage if self._settings.compressed else Image,
+            self._settings.image_topic,
+            self._on_image,
+            qos.every_image(self._settings.reliability),
+        )
 
     def _on_image(self, message: Any) -> None:
         if self._annotated.wanted:

@@ -1,0 +1,97 @@
+"""The SROS 2 policy and the page of interfaces are what the nodes open, no more and no less."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("mujoco")
+
+from exaone_ros.ros.policy import NodeGraph, interfaces_page, policy_xml
+
+ROOT = Path(__file__).parents[2]
+REMEDY = "nodes have changed what they open: run `python -m exaone_ros.nodes.graph write` and commit what it writes"
+# The schema of policy version 0.2.0 (sros2/policy/schemas/policy.xsd): children and attributes of each element.
+CHILDREN = {
+    "policy": {"enclaves"}, "enclaves": {"enclave"}, "enclave": {"profiles"}, "profiles": {"profile", "metadata"},
+    "profile": {"topics", "services", "actions"}, "topics": {"topic"}, "services": {"service"}, "actions": {"action"},
+    "topic": set(), "service": set(), "action": set(),
+}  # fmt: skip
+REQUIRED = {"policy": {"version"}, "enclave": {"path"}, "profile": {"ns", "node"}}
+RULES = {"topics": {"publish", "subscribe"}, "services": {"reply", "request"}, "actions": {"call", "execute"}}
+
+
+def made(what: str, *options: str) -> str:
+    """What the command prints, in a process of its own: it makes every node."""
+    command = [sys.executable, "-m", "exaone_ros.nodes.graph", what, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def schema_faults(element: ElementTree.Element) -> Iterator[str]:
+    """What the schema does not allow."""
+    allowed = REQUIRED.get(element.tag, set()) | RULES.get(element.tag, set())
+    if element.tag not in CHILDREN:
+        yield f"unknown element {element.tag}"
+        return
+    if not REQUIRED.get(element.tag, set()) <= set(element.attrib) <= allowed:
+        yield f"{element.tag} has attributes {sorted(element.attrib)}"
+    yield from (f"{k}={v}" for k, v in element.attrib.items() if k in RULES.get(element.tag, ()) and v != "ALLOW")
+    if CHILDREN[element.tag] and not len(element) and element.tag != "profile":
+        yield f"{element.tag} is empty"
+    for child in element:
+        if child.tag not in CHILDREN[element.tag]:
+            yield f"{child.tag} in {element.tag}"
+        yield from schema_faults(child)
+
+
+def test_the_policy_and_the_page_are_what_the_nodes_open() -> None:
+    assert (ROOT / "config" / "sros2_policy.xml").read_text(encoding="utf-8") == made("policy"), REMEDY
+    assert (ROOT / "docs" / "interfaces.md").read_text(encoding="utf-8") == made("page"), REMEDY
+
+
+def test_the_policy_is_valid_and_allows_no_more_than_names() -> None:
+    policy = ElementTree.parse(ROOT / "config" / "sros2_policy.xml").getroot()
+    assert list(schema_faults(policy)) == [] and policy.get("version") == "0.2.0"
+    names = [element.text or "" for element in policy.iter() if element.tag in ("topic", "service", "action")]
+    assert names and not [name for name in names if "*" in name or not name.startswith("/")]
+    enclaves = {enclave.get("path"): enclave for enclave in policy.iter("enclave")}
+    assert set(enclaves) == {"/exaone/perception", "/exaone/companion", "/exaone/action_head", "/simulator"}
+    published = {
+        path: {t.text for group in enclave.iter("topics") if group.get("publish") for t in group}
+        for path, enclave in enclaves.items()
+    }
+    moves_the_robot = {path for path, topics in published.items() if "/exaone/joint_trajectory" in topics}
+    assert moves_the_robot == {"/exaone/action_head"}
+
+
+def test_a_policy_can_be_made_for_ones_own_camera() -> None:
+    policy = ElementTree.fromstring(made("policy", "--image-topic", "/camera/color/image_raw", "--depth-topic", "/d"))
+    for node in ("perception", "companion"):
+        (enclave,) = (e for e in policy.iter("enclave") if e.get("path") == f"/exaone/{node}")
+        heard = {t.text for group in enclave.iter("topics") if group.get("subscribe") for t in group}
+        assert "/camera/color/image_raw" in heard and "/exaone/image_raw" not in heard
+
+
+def test_a_schema_fault_is_found() -> None:
+    broken = ElementTree.fromstring(
+        '<policy><enclaves><enclave path="/a"><topics publish="YES"/></enclave></enclaves></policy>'
+    )
+    assert len(list(schema_faults(broken))) == 4
+
+
+def test_names_are_written_once_and_escaped() -> None:
+    node = NodeGraph("n", "/", {"/a&b": "x/msg/Y"}, {}, {}, executes={"/do": "x/action/Z"})
+    root = ElementTree.fromstring(policy_xml([node]).encode())
+    assert [t.text for t in root.iter("topic")] == ["/a&b", "/clock"] and root.find(".//actions").get(
+        "execute"
+    ) == "ALLOW"  # type: ignore[union-attr]
+    assert "| action | `/do` | x/action/Z |  |" in interfaces_page([node], {})
