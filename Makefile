@@ -17,7 +17,7 @@ setup:  ## make this machine ready to run the nodes
 demo:  ## simulated robot -> EXAONE 4.5 -> ROS 2 topics, half a minute; results in demo_out/
 	@$(RUN) -- -m exaone_ros.nodes.demo $(ARGS)
 
-test:  ## all lanes: lint, Jazzy, colcon, Kilted, numpy 1.26
+test:  ## all lanes: lint, Jazzy, colcon, Kilted, numpy 1.26, TensorRT-RTX
 	@$(PYTHON) scripts/test.py $(ARGS)
 
 bench:  ## ours against transformers, ROS overhead, memory; results in bench_out/

@@ -55,6 +55,9 @@ LANES = {
     "colcon": Lane("colcon build and test", lambda report: lanes.colcon(full(report), report)),
     "numpy1": Lane("numpy 1.26", lambda report: lanes.with_numpy_1(full(report), report), wheels_only=True),
     "kilted": Lane("ROS 2 Kilted", kilted, wheels_only=True),
+    "tensorrt-rtx": Lane(
+        "TensorRT-RTX parses and builds the graphs", lambda report: lanes.tensorrt_rtx(full(report), report)
+    ),
 }
 
 
@@ -88,10 +91,10 @@ def main() -> None:
         outcome = told(partial(run_lane, LANES[name]))
         rows.append((name, outcome, time.monotonic() - started))
 
-    print(f"\n{'lane':<10}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    print(f"\n{'lane':<14}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
     for name, outcome, took in rows:
         counts = f"{outcome.passed:>8}{outcome.failed:>8}{outcome.skipped:>9}"
-        print(f"{name:<10}{counts}{took:>9.0f}  {outcome.note}".rstrip())
+        print(f"{name:<14}{counts}{took:>9.0f}  {outcome.note}".rstrip())
     passed, failed = sum(row[1].passed for row in rows), sum(row[1].failed for row in rows)
     print(f"\n{passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,8 @@ MOST_SECOND_TRIES = 3
 """Tests of a lane that may be tried again: real processes over real DDS on a machine that others use too. More than
 that is no accident. What passed at the second try only is said in the lane's row."""
 LAST_FAILED = ("--last-failed", "--last-failed-no-failures", "none")
+
+RTX_TESTS = "test/engine/tensorrt/test_rtx_builder.py"
 
 NEWEST_PYTHON_WITH_NUMPY_1 = (3, 12)
 
@@ -110,18 +113,38 @@ def with_numpy_1(runtime: Runtime, report: Report) -> Outcome:
         return Outcome(
             0, 0, note=f"not run: numpy 1.26 does not exist for Python {sys.version_info[0]}.{sys.version_info[1]}"
         )
-    requirements = REQUIREMENTS / "numpy1.txt"
-    overlay = runtime.python.parent.parent / "numpy1"
+    overlay = _overlay(runtime, "numpy1", "Installing numpy 1.26", report)
+    variables = {"PYTHONPATH": _with(overlay, runtime), "EXAONE_TEST_NUMPY": "1.26"}
+    return pytest("numpy1", runtime, "-m", "not slow and not installed", without=REFERENCE_MODULES, variables=variables)
+
+
+def tensorrt_rtx(runtime: Runtime, report: Report) -> Outcome:
+    """Every graph of the latest opset through TensorRT-RTX's own parser and builder, which need no GPU."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return Outcome(0, 0, note=f"not run: TensorRT-RTX has no wheel for {platform.system()} {platform.machine()}")
+    overlay = _overlay(runtime, "tensorrt-rtx", "Installing TensorRT-RTX (95 MB)", report, "--no-deps")
+    variables = {"PYTHONPATH": _with(overlay, runtime)}
+    return pytest("tensorrt-rtx", runtime, RTX_TESTS, require=["tensorrt_rtx_bindings"], variables=variables)
+
+
+def _overlay(runtime: Runtime, group: str, title: str, report: Report, *options: str) -> Path:
+    """A requirement file installed into a folder of its own, to be laid over the environment."""
+    requirements = REQUIREMENTS / f"{group}.txt"
+    overlay = runtime.python.parent.parent / group
     stamps, mark = Stamps(overlay), fingerprint([requirements])
     with exclusive(overlay):
-        if not stamps.is_done("numpy", mark):
+        if not stamps.is_done(group, mark):
             shutil.rmtree(overlay, ignore_errors=True)
-            with report.step("Installing numpy 1.26") as step:
-                pip_install(step, runtime.python, runtime.variables, [requirements], "--target", str(overlay))
-            stamps.done("numpy", mark)
-    path = f"{overlay}:{runtime.variables.get('PYTHONPATH', '')}"
-    variables = {"PYTHONPATH": path, "EXAONE_TEST_NUMPY": "1.26"}
-    return pytest("numpy1", runtime, "-m", "not slow and not installed", without=REFERENCE_MODULES, variables=variables)
+            with report.step(title) as step:
+                target = ["--target", str(overlay), *options]
+                pip_install(step, runtime.python, runtime.variables, [requirements], *target)
+            stamps.done(group, mark)
+    return overlay
+
+
+def _with(overlay: Path, runtime: Runtime) -> str:
+    """PYTHONPATH with an overlay before everything else."""
+    return f"{overlay}:{runtime.variables.get('PYTHONPATH', '')}"
 
 
 def colcon(runtime: Runtime, report: Report) -> Outcome:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from provision import lanes
 from provision.environment import Runtime
+from provision.report import Report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,3 +80,26 @@ def test_a_wrong_lane_name_is_refused_with_the_right_ones() -> None:
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert answer.returncode == 2
     assert "jazy" in answer.stderr and "lint, full, colcon" in answer.stderr
+
+
+def test_tensorrt_rtx_lies_over_the_environment_and_must_be_there(
+    here: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed, ran = [], []
+    monkeypatch.setattr(
+        lanes, "pip_install", lambda step, python, variables, files, *options: installed.append(options)
+    )
+    monkeypatch.setattr(lanes, "pytest", lambda *a, **o: (ran.append((a, o)), lanes.Outcome(1, 0))[1])
+    monkeypatch.setattr(lanes.platform, "machine", lambda: "x86_64")
+    runtime = replace(here, python=tmp_path / "venv" / "bin" / "python", variables={"PYTHONPATH": "/source"})
+    (tmp_path / "venv").mkdir()
+    for _ in range(2):
+        assert lanes.tensorrt_rtx(runtime, Report(tmp_path / "log")).passed == 1
+    overlay = tmp_path / "venv" / "tensorrt-rtx"
+    assert installed == [("--target", str(overlay), "--no-deps")], "installed once"
+    assert ran[0][1]["variables"]["PYTHONPATH"] == f"{overlay}:/source"
+    assert ran[0][1]["require"] == ["tensorrt_rtx_bindings"], "a lane that skips everything would prove nothing"
+    assert (ROOT / ran[0][0][2]).is_file()
+    monkeypatch.setattr(lanes.platform, "machine", lambda: "aarch64")
+    outcome = lanes.tensorrt_rtx(runtime, Report(tmp_path / "log"))
+    assert (outcome.passed, outcome.failed) == (0, 0) and "no wheel for Linux aarch64" in outcome.note
