@@ -1,6 +1,7 @@
-"""A stand-in for ROS's `launch` and `launch_ros`, which no package registry has: runs a launch file and keeps what it
-makes. It knows the classes and keyword arguments that our launch files use, of their versions in Jazzy, Kilted and
-Lyrical, and refuses all others: a misspelt one is an error here as it is there.
+"""A stand-in for ROS's `launch`, `launch_ros` and `launch_testing`, which no package registry has.
+
+Runs a launch file and keeps what it makes. It knows the classes and keyword arguments that our launch files use, of
+their versions in Jazzy, Kilted and Lyrical, and refuses all others: a misspelt one is an error here as it is there.
 """
 
 from __future__ import annotations
@@ -19,9 +20,15 @@ KNOWN: dict[str, dict[str, set[str]]] = {
         "DeclareLaunchArgument": {"default_value", "description", "choices"},
         "IncludeLaunchDescription": {"launch_arguments"},
         "OpaqueFunction": {"function", "args", "kwargs"},
+        "RegisterEventHandler": set(),
+        "SetEnvironmentVariable": set(),
     },
+    "launch.event_handlers": {"OnProcessExit": {"target_action", "on_exit"}},
     "launch.launch_description_sources": {"PythonLaunchDescriptionSource": set()},
     "launch.substitutions": {"PathJoinSubstitution": set()},
+    "launch_testing": {},
+    "launch_testing.actions": {"ReadyToTest": set()},
+    "launch_testing.asserts": {},
     "launch_ros": {},
     "launch_ros.actions": {
         "Node": {
@@ -68,7 +75,7 @@ _OURS = "exaone_ros.ros.launching"
 @contextmanager
 def launch_double() -> Iterator[None]:
     """Within, `launch` and `launch_ros` are the stand-ins; afterwards everything is as it was."""
-    tops = ("launch", "launch_ros")
+    tops = ("launch", "launch_ros", "launch_testing")
     saved = {name: module for name, module in sys.modules.items() if name.split(".")[0] in tops or name == _OURS}
     for name in saved:
         del sys.modules[name]
