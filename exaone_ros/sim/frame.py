@@ -42,6 +42,8 @@ class LabelledFrame:
         person: box of the visible person, or None.
         obstacle: box of the visible obstacle, or None.
         instance: int16 [H, W] index into `objects` of each pixel, -1 elsewhere (person and obstacle included).
+        depth_m: float32 [H, W], distance along the optical axis in metres, infinite where there is nothing; None where
+            it was not asked for.
     """
 
     image: NDArray[np.uint8]
@@ -49,3 +51,4 @@ class LabelledFrame:
     person: Box | None
     obstacle: Box | None
     instance: NDArray[np.int16]
+    depth_m: NDArray[np.float32] | None = None

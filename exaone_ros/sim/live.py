@@ -9,21 +9,22 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from exaone_ros.errors import SimulationError
-from exaone_ros.sim.camera import Intrinsics
+from exaone_ros.sim.camera import Intrinsics, View
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.sim.sampling import SceneOptions, sample_scene
 from exaone_ros.sim.scene import Scene
 from exaone_ros.sim.tabletop import TabletopRenderer
 from exaone_ros.sim.trajectory import Trajectory
-from exaone_ros.sim.world import STEP_S, HeadMotion, JointStates, World, render_snapshot
+from exaone_ros.sim.world import STEP_S, HeadMotion, JointStates, ObjectPose, World, render_snapshot
 
 CHUNK_STEPS = 5
 MAX_DEBT_S = 0.5
@@ -39,6 +40,7 @@ class LiveSettings:
         joint_rate_hz: of the joint states, 1 to 100.
         seed: of the sequence of scenes.
         scene_period_s: simulated time until the table is laid anew; 0 = never.
+        camera: render images; without them no OpenGL is needed.
         shadows, samples: as in TabletopRenderer.
         options: what a scene is drawn from.
         head_motion: how the head moves by itself.
@@ -51,6 +53,7 @@ class LiveSettings:
     joint_rate_hz: float = 50.0
     seed: int = 0
     scene_period_s: float = 0.0
+    camera: bool = True
     shadows: bool = True
     samples: int = 0
     options: SceneOptions = field(default_factory=lambda: SceneOptions(fovy_deg=(48.0, 48.0), camera_jitter=0.0))
@@ -77,15 +80,23 @@ class LiveSettings:
             return self.world
         return sample_scene(np.random.default_rng([self.seed, index]), self.options, self.width / self.height)
 
+    def scene_of_seed(self, seed: int) -> Scene:
+        """The scene that a seed alone stands for, as in `TabletopRenderer.render`."""
+        return sample_scene(np.random.default_rng(seed), self.options, self.width / self.height)
+
 
 @dataclass(frozen=True)
 class CameraMoment:
-    """Attributes: stamp and simulated time of the moment that was drawn; its labelled image; its intrinsics."""
+    """Attributes: stamp and simulated time of the moment that was drawn; its labelled image; its camera."""
 
     stamp_ns: int
     time_s: float
     frame: LabelledFrame
-    intrinsics: Intrinsics
+    view: View
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        return self.view.intrinsics
 
 
 class LiveSimulation:
@@ -97,7 +108,9 @@ class LiveSimulation:
         on_frame: called in the rendering thread with each frame.
         on_joints: called in the physics thread with (stamp, states).
         on_step: called in the physics thread after each chunk of steps with the simulated time in seconds.
+        on_objects: called at the camera's rate with (stamp, where everything is), just before the frame of that stamp.
         on_failure: called in the failing thread when a thread dies of an error; the simulation has ended then.
+        wants_depth: asked before each frame: whether it is to have depth.
 
     Raises:
         MissingExtra: MuJoCo is not installed.
@@ -111,13 +124,16 @@ class LiveSimulation:
         on_frame: Callable[[CameraMoment], None],
         on_joints: Callable[[int, JointStates], None],
         on_step: Callable[[float], None] = lambda time_s: None,
+        on_objects: Callable[[int, tuple[ObjectPose, ...]], None] = lambda stamp_ns, objects: None,
         on_failure: Callable[[BaseException], None],
+        wants_depth: Callable[[], bool] = lambda: False,
     ) -> None:
         self.settings = settings
         self.world = World(settings.scene(0), settings.head_motion)
         self.world.step()  # in ROS a time of 0 means that there is no time yet
         self._now_ns, self._on_frame, self._on_joints, self._on_step = now_ns, on_frame, on_joints, on_step
-        self._on_failure = on_failure
+        self._on_objects, self._on_failure, self._wants_depth = on_objects, on_failure, wants_depth
+        self._begin_anew = False
         self._stopping = threading.Event()
         self._moment = threading.Lock()  # stamp and state belong together: no step between the two
         self._ready: Future[None] = Future()
@@ -152,6 +168,13 @@ class LiveSimulation:
         """Follow a trajectory from now on."""
         self.world.set_trajectory(trajectory)
 
+    def reset(self) -> None:
+        """Begin anew: first scene, robot at home, simulated time from the start."""
+        with self._moment:
+            self.world.reset(self.settings.scene(0))
+            self.world.step()
+            self._begin_anew = True
+
     def _guarded(self, body: Callable[[], None]) -> None:
         try:
             body()
@@ -169,6 +192,10 @@ class LiveSimulation:
         ahead_of = time.monotonic() - world.time_s  # wall time at simulated time 0
         while not self._stopping.is_set():
             with self._moment:
+                if self._begin_anew:
+                    self._begin_anew = False
+                    joints_due_s, scene_index = 0.0, 0
+                    ahead_of = time.monotonic() - world.time_s
                 world.step(CHUNK_STEPS)
                 time_s = world.time_s
                 index = int(time_s / settings.scene_period_s) if settings.scene_period_s else 0
@@ -189,19 +216,36 @@ class LiveSimulation:
 
     def _render(self) -> None:
         settings = self.settings
-        with TabletopRenderer(
-            settings.width, settings.height, shadows=settings.shadows, samples=settings.samples
-        ) as renderer:
+        with camera_of(settings) as renderer:
             self._ready.set_result(None)
             due_s = time.monotonic()
             while not self._stopping.is_set():
                 with self._moment:
                     snapshot = self.world.snapshot()
                     stamp_ns = self._now_ns(snapshot.time_s)
-                frame = render_snapshot(renderer, snapshot)
-                self._on_frame(CameraMoment(stamp_ns, snapshot.time_s, frame, renderer.view().intrinsics))
+                self._on_objects(stamp_ns, snapshot.objects)
+                if renderer is not None:
+                    frame = render_snapshot(renderer, snapshot, depth=self._wants_depth())
+                    self._on_frame(CameraMoment(stamp_ns, snapshot.time_s, frame, renderer.view()))
                 due_s = max(due_s + 1 / settings.rate_hz, time.monotonic() - 1 / settings.rate_hz)
                 self._stopping.wait(max(0.0, due_s - time.monotonic()))
+
+
+@contextmanager
+def camera_of(settings: LiveSettings) -> Iterator[TabletopRenderer | None]:
+    """The renderer that the settings ask for, for the thread that enters; None without a camera.
+
+    Raises:
+        MissingExtra: there is no OpenGL.
+        SimulationError: a size out of range.
+    """
+    if not settings.camera:
+        yield None
+        return
+    with TabletopRenderer(
+        settings.width, settings.height, shadows=settings.shadows, samples=settings.samples
+    ) as renderer:
+        yield renderer
 
 
 def example_settings(**changes: Any) -> LiveSettings:

@@ -31,6 +31,7 @@ PERSON_LABEL, OBSTACLE_LABEL = POOL_SIZE, POOL_SIZE + 1
 """Labels of geoms: 0..POOL_SIZE - 1 are the objects of the scene in their order, -1 is everything else."""
 
 _OUT_OF_SIGHT_M = -10.0
+_NEAR_M = 0.01
 _BLACK_MUG_INSIDE: Rgb = (0.30, 0.30, 0.31)
 
 
@@ -131,6 +132,40 @@ class TabletopModel:
         """(position [3], rotation [3, 3] object to world) of an object of the scene as it is now."""
         body = self._body[f"object_{index}"]
         return np.array(self.data.xpos[body]), np.array(self.data.xmat[body]).reshape(3, 3)
+
+    def object_joint(self, index: int) -> tuple[slice, slice]:
+        """Where an object of the scene stands in (qpos, qvel): position and quaternion (w, x, y, z); velocities."""
+        joint = self.model.joint(f"object_{index}")
+        qpos, qvel = int(joint.qposadr[0]), int(joint.dofadr[0])
+        return slice(qpos, qpos + 7), slice(qvel, qvel + 6)
+
+    def inside(self, label: int) -> str | int | None:
+        """What one thing of the scene is inside of or touches, whether the physics makes it collide or not.
+
+        Args:
+            label: as in `geom_labels`: index of an object, PERSON_LABEL or OBSTACLE_LABEL.
+
+        Returns:
+            The label of another thing of the scene, or the name of a body of robot or table; None: of nothing.
+        """
+        model, data = self.model, self.data
+        visible = np.flatnonzero(model.geom_group != HIDDEN_GROUP)
+        mine = [geom for geom in visible if self.geom_labels[geom] == label]
+        # Objects and obstacle stand on the table; its top is the one thing that they touch.
+        ground = {self._geom[n] for n in ("floor", "wall")}
+        ground |= set() if label == PERSON_LABEL else {self._geom["table_top"]}
+        for other in visible:
+            if self.geom_labels[other] == label or int(other) in ground:
+                continue
+            for geom in mine:
+                apart = np.linalg.norm(data.geom_xpos[geom] - data.geom_xpos[other])
+                if apart > model.geom_rbound[other] + model.geom_rbound[geom]:
+                    continue
+                # A thin body that another one pierces has a distance of 0, not a negative one.
+                if self.mj.mj_geomDistance(model, data, int(geom), int(other), _NEAR_M, None) <= 1e-9:
+                    found = int(self.geom_labels[other])
+                    return found if found >= 0 else str(model.body(int(model.geom_bodyid[other])).name)
+        return None
 
     def _show(self, geom: int, *, solid: bool = True) -> None:
         self.model.geom_group[geom] = 0

@@ -67,12 +67,15 @@ class TabletopRenderer:
         options = options or SceneOptions()
         return self.render_scene(sample_scene(np.random.default_rng(seed), options, self.width / self.height))
 
-    def render_scene(self, scene: Scene, qpos: NDArray[np.float64] | None = None) -> LabelledFrame:
+    def render_scene(
+        self, scene: Scene, qpos: NDArray[np.float64] | None = None, *, depth: bool = False
+    ) -> LabelledFrame:
         """Render a scene.
 
         Args:
             scene: what to draw.
             qpos: joint positions (TabletopModel.snapshot) that robot and objects have meanwhile taken.
+            depth: also read the depth of each pixel.
 
         Raises:
             SimulationError: the scene does not fit the model, or the renderer is closed.
@@ -90,7 +93,10 @@ class TabletopRenderer:
             self._tabletop.model, self._tabletop.data, self._option, None, self._camera, mj.mjtCatBit.mjCAT_ALL.value,
             self._drawing,
         )  # fmt: skip
-        return self._label(scene, self._draw_image(), self._draw_labels())
+        image = self._draw_image()
+        labels = self._draw_labels()
+        # The second drawing shows the same surfaces as the first, so its depth is the image's too.
+        return self._label(scene, image, labels, self._read_depth() if depth else None)
 
     def view(self) -> View:
         """The camera of the frame that was rendered last."""
@@ -103,6 +109,19 @@ class TabletopRenderer:
         self._mj.mjr_render(self._rect, self._drawing, self._context)
         self._mj.mjr_readPixels(pixels, None, self._rect, self._context)
         return pixels[::-1]  # OpenGL's first row is the lowest
+
+    def _read_depth(self) -> NDArray[np.float32]:
+        """Depth of what was drawn last, float32 [H, W] in metres along the optical axis; infinite: nothing there."""
+        buffer = np.empty((self.height, self.width), np.float32)
+        self._mj.mjr_readPixels(None, buffer, self._rect, self._context)
+        # 0 at the far plane, 1 at the near one: OpenGL's perspective division, undone.
+        closeness = buffer[::-1].astype(np.float64)
+        if self._context.readDepthMap == self._mj.mjtDepthMap.mjDEPTH_ZERONEAR.value:
+            closeness = 1.0 - closeness
+        model = self._tabletop.model
+        near, far = (plane * model.stat.extent for plane in (model.vis.map.znear, model.vis.map.zfar))
+        depth = near * far / (near + closeness * (far - near))
+        return np.where(closeness > 0, depth, np.inf).astype(np.float32)
 
     def _draw_image(self) -> NDArray[np.uint8]:
         self._drawing.flags[self._mj.mjtRndFlag.mjRND_SHADOW] = int(self.shadows)
@@ -129,7 +148,9 @@ class TabletopRenderer:
             return label_of[pixels[..., 0]]
         return label_of[pixels[..., 0] + pixels[..., 1] * np.int32(256)]
 
-    def _label(self, scene: Scene, image: NDArray[np.uint8], labels: NDArray[np.int8]) -> LabelledFrame:
+    def _label(
+        self, scene: Scene, image: NDArray[np.uint8], labels: NDArray[np.int8], depth_m: NDArray[np.float32] | None
+    ) -> LabelledFrame:
         found = regions(labels, OBSTACLE_LABEL + 1)
         view = self.view()
         seen: list[tuple[int, SeenObject]] = []
@@ -151,7 +172,7 @@ class TabletopRenderer:
             for region in (found[PERSON_LABEL], found[OBSTACLE_LABEL])
         )
         objects = tuple(thing for _, thing in seen)
-        return LabelledFrame(image, objects, person, obstacle, instance_of[labels.view(np.uint8)])
+        return LabelledFrame(image, objects, person, obstacle, instance_of[labels.view(np.uint8)], depth_m)
 
     def close(self) -> None:
         """Free GL; may be called twice."""
