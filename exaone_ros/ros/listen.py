@@ -16,7 +16,7 @@ def spinning(node: Node) -> Iterator[None]:
 
     What a callback raises is raised here at the end of the block: a tool that has gone deaf must not end well.
     """
-    executor = SingleThreadedExecutor()
+    executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     stopping = threading.Event()
     failures: list[Exception] = []
