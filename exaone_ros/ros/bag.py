@@ -1,13 +1,17 @@
-"""Record topics into an MCAP bag, with the definitions of our own messages in it, so that any reader can open it."""
+"""Record topics into an MCAP bag, with the definitions of our own messages in it, and read bags again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rclpy.serialization import deserialize_message
+from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -70,3 +74,62 @@ class BagRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One message of a bag.
+
+    Attributes:
+        topic: its name.
+        msgtype: e.g. ``sensor_msgs/msg/Image``.
+        time_ns: when it was recorded.
+        data: serialized (CDR), as `Publisher.publish` takes it.
+    """
+
+    topic: str
+    msgtype: str
+    time_ns: int
+    data: bytes
+
+    def message(self) -> Any:
+        """The message itself."""
+        return deserialize_message(self.data, message_class(self.msgtype))
+
+
+def read_bag(directory: Path, topics: Collection[str] = ()) -> Iterator[Recorded]:
+    """The messages of a bag (MCAP or db3) in the order of their times.
+
+    Args:
+        directory: of the bag.
+        topics: only these; empty = all.
+
+    Raises:
+        ExaoneError: there is no bag, it cannot be read, or it lacks one of the topics.
+    """
+    try:
+        with Reader(directory) as reader:
+            known = sorted(connection.topic for connection in reader.connections)
+            missing = [topic for topic in topics if topic not in known]
+            if missing:
+                raise ExaoneError(f"bag {directory} has no topic {missing[0]}; it has {', '.join(known)}")
+            wanted = [c for c in reader.connections if not topics or c.topic in topics]
+            for connection, time_ns, data in reader.messages(connections=wanted):
+                yield Recorded(connection.topic, connection.msgtype, time_ns, bytes(data))
+    except (ReaderError, OSError) as error:
+        raise ExaoneError(f"bag {directory} cannot be read: {error}") from error
+
+
+def message_class(msgtype: str) -> Any:
+    """The Python class of ``package/msg/Name``.
+
+    Raises:
+        ExaoneError: its package is not installed, or has no such message.
+    """
+    package, _, name = msgtype.replace("/msg/", "/").partition("/")
+    try:
+        return getattr(import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise ExaoneError(
+            f"message type {msgtype} is not known here: {error}; install the package {package}"
+        ) from error

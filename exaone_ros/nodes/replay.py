@@ -1,0 +1,68 @@
+"""Play the camera of a bag to nodes that run with use_sim_time.
+
+    python -m exaone_ros.nodes.replay test/data/tabletop_bag
+    python -m exaone_ros.nodes.perception --ros-args -r __ns:=/exaone -p use_sim_time:=true \\
+        -p image_topic:=/head_camera/image_raw -p image_transport:=compressed
+
+Messages keep their stamps; /clock follows them, at the pace of the recording times ``--rate``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import rclpy
+
+from exaone_ros.errors import ExaoneError
+from exaone_ros.ros.listen import spinning
+from exaone_ros.ros.replay import BagPlayer
+
+CAMERA_TOPICS = ("/head_camera/image_raw/compressed", "/head_camera/camera_info")
+LEAD_IN_S = 2.0
+"""Time for others to find the player's topics."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Play a bag once; returns 0 when it was played to its end."""
+    parser = argparse.ArgumentParser(prog="replay", description=__doc__.split("\n\n")[0])
+    parser.add_argument("bag", type=Path, help="directory of the bag")
+    parser.add_argument("--topics", nargs="+", default=CAMERA_TOPICS, help="to play (default: the head camera's)")
+    parser.add_argument("--rate", type=float, default=1.0, help="times the recorded pace")
+    arguments = parser.parse_args(argv)
+    if not (math.isfinite(arguments.rate) and 0.01 <= arguments.rate <= 100):
+        parser.error(f"--rate is {arguments.rate}; expected 0.01 to 100")
+    rclpy.init(args=[])
+    node = rclpy.create_node("replay")
+    try:
+        with spinning(node):
+            player = BagPlayer(node, arguments.bag, arguments.topics)
+            print(f"{len(player.moments)} moments of {', '.join(arguments.topics)}", flush=True)
+            threading.Event().wait(LEAD_IN_S)
+            started_s, played_s = time.monotonic(), 0.0
+
+            def pace(_time_ns: int, since_ns: int) -> bool:
+                nonlocal played_s
+                played_s += since_ns * 1e-9 / arguments.rate
+                time.sleep(max(0.0, started_s + played_s - time.monotonic()))
+                return True
+
+            for _ in player.play(pace):
+                pass
+    except ExaoneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
