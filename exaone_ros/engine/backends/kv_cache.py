@@ -83,6 +83,10 @@ class HostKvCache:
             if kept:
                 after[slot, head, :kept] = before[slot, head, :kept].copy()
 
+    def view(self, name: str) -> NDArray[np.float32]:
+        """A tensor at the capacity of the moment, [slots, kv_heads, capacity, head_dim]; until memory moves."""
+        return self._view(self._memory[name], self.capacity)
+
     def _view(self, memory: NDArray[np.float32], capacity: int) -> NDArray[np.float32]:
         count = self._slots * self._heads * capacity * self._head_dim
         return memory[:count].reshape(self._slots, self._heads, capacity, self._head_dim)

@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import DraftRow, Limits, Row, VisualTokens
+from exaone_ros.engine.backends.bucketed_kv_cache import BucketedKvCache, host_buckets, one_bucket
 from exaone_ros.engine.backends.device_kv_cache import DeviceKvCache, device_of
-from exaone_ros.engine.backends.kv_cache import HostKvCache, KvCache
 from exaone_ros.engine.backends.mtp_slots import MtpSlots
 from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.engine.backends.rows import check_copy, check_rows, check_sizes, check_start
@@ -93,13 +93,13 @@ class OnnxRuntimeBackend:
 
         def slot_graph(graph: Graph, layers: TextConfig, *, emulate: bool = False) -> SlotGraph:
             session = _session(runtime, graph, provider, threads, emulate=emulate)
-            cache: KvCache = (
-                HostKvCache(layers, slots, context)
+            caches: BucketedKvCache[Any] = (
+                host_buckets(layers, slots, context)
                 if self._device[0] == "cpu"
-                else DeviceKvCache(runtime, layers, slots, context, provider)
+                else one_bucket(DeviceKvCache(runtime, layers, slots, context, provider), slots, context)
             )
             image_token, window = self._config.image_token, layers.sliding_window
-            return SlotGraph(session, cache, self._device, self._limits, image_token, text.hidden, window)
+            return SlotGraph(session, caches, self._device, self._limits, image_token, text.hidden, window)
 
         linears = linear_source(checkpoint, precision, scales.by_layer if scales else None)
         opset = max(self.opset, precision.min_opset)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Limits, Row
 from exaone_ros.engine.backends.batching import Batch, plan_batches
+from exaone_ros.engine.backends.bucketed_kv_cache import BucketedKvCache
 from exaone_ros.engine.backends.decoder_inputs import DecoderInputs
-from exaone_ros.engine.backends.kv_cache import KvCache
 from exaone_ros.errors import EngineError
 
 KEPT_LENGTH = 8
@@ -42,7 +42,7 @@ class SlotGraph:
 
     Args:
         session: ONNX Runtime's, of a graph from `decoder_graph` or `mtp_graph`.
-        cache: its KV caches; belongs to this from now on.
+        caches: its KV caches; they belong to this from now on.
         device: kind and number of where the caches lie.
         limits: of the backend.
         image_token: id that stands for a visual token.
@@ -53,22 +53,22 @@ class SlotGraph:
     def __init__(
         self,
         session: Any,
-        cache: KvCache,
+        caches: BucketedKvCache[Any],
         device: tuple[str, int],
         limits: Limits,
         image_token: int,
         width: int,
         window: int | None,
     ) -> None:
-        self._session, self._cache, self._device, self._limits = session, cache, device, limits
+        self._session, self._caches, self._device, self._limits = session, caches, device, limits
         self._image_token, self._window = image_token, window
         self._inputs = {value.name for value in session.get_inputs()}
         outputs = {value.name for value in session.get_outputs()}
         self._gives = next((name for name in ("hidden", "drafted") if name in outputs), None)
         self.held = np.zeros(limits.slots, np.int64)
         """Positions that each slot holds."""
-        self._bindings: dict[tuple[int, int], Any] = {}
-        self._kept: dict[tuple[int, int, int, int], tuple[DecoderInputs, Any]] = {}
+        self._bindings: dict[tuple[int, int, int], Any] = {}
+        self._kept: dict[tuple[int, int, int, int, int], tuple[DecoderInputs, Any]] = {}
         self._no_visual = np.zeros((1, width), np.float32)
 
     def run(self, rows: Sequence[Row], hidden: Sequence[NDArray[np.float32]] = ()) -> list[RowResult]:
@@ -82,30 +82,44 @@ class SlotGraph:
             EngineError: the runtime failed.
         """
         results: dict[int, RowResult] = {}
-        for batch in plan_batches(rows, self.held.tolist(), self._limits.context):
-            results.update(self._run_batch(batch, rows, hidden))
+        for row in rows:
+            self._forget(self._caches.fit(row.slot, row.start, row.start + len(row.tokens), self.held))
+            self.held[row.slot] = row.start
+        for bucket in sorted({self._caches.bucket(row.slot) for row in rows}):
+            chosen = [i for i, row in enumerate(rows) if self._caches.bucket(row.slot) == bucket]
+            together, states = [rows[i] for i in chosen], [hidden[i] for i in chosen] if hidden else []
+            held = self._caches.held_in(bucket, self.held)
+            for batch in plan_batches(together, held.tolist(), self._caches.bounds[bucket]):
+                found = self._run_batch(bucket, batch, together, states)
+                results.update({chosen[i]: result for i, result in found.items()})
         return [results[i] for i in range(len(rows))]
 
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
         """Copy the first `length` positions of a slot into others."""
-        self._cache.copy(source, targets, length)
+        self._forget(self._caches.copy(source, targets, length, self.held))
         self.held[list(targets)] = length
 
+    def _forget(self, buckets: set[int]) -> None:
+        """The memory of these buckets moved: what was bound to it is void."""
+        if buckets:
+            self._bindings = {key: bound for key, bound in self._bindings.items() if key[0] not in buckets}
+            self._kept = {key: bound for key, bound in self._kept.items() if key[0] not in buckets}
+
     def _run_batch(
-        self, batch: Batch, rows: Sequence[Row], hidden: Sequence[NDArray[np.float32]]
+        self, bucket: int, batch: Batch, rows: Sequence[Row], hidden: Sequence[NDArray[np.float32]]
     ) -> dict[int, RowResult]:
-        """Run one batch; returns the results of its rows by their index."""
+        """Run one batch, whose rows live in one bucket; returns the results of its rows by their index."""
         slots = slice(batch.first_slot, batch.first_slot + len(batch.rows))
-        starts = self.held[slots].copy()  # fillers write behind what their slot holds
+        held = self._caches.held_in(bucket, self.held)
+        starts = held[slots].copy()  # fillers write behind what their slot holds
         count = 0
         for place, index in enumerate(batch.rows):
             if index is not None:
                 starts[place] = rows[index].start
                 count += rows[index].logits
-        if self._cache.ensure(int(starts.max()) + batch.length, self.held):
-            self._bindings.clear()
-            self._kept.clear()
-        inputs, binding, wanted = self._bound(batch, rows, starts, count, hidden)
+        if self._caches.caches[bucket].ensure(int(starts.max()) + batch.length, held):
+            self._forget({bucket})
+        inputs, binding, wanted = self._bound(bucket, batch, rows, starts, count, hidden)
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's errors share no base class but this
@@ -126,6 +140,7 @@ class SlotGraph:
 
     def _bound(
         self,
+        bucket: int,
         batch: Batch,
         rows: Sequence[Row],
         starts: NDArray[np.int64],
@@ -134,14 +149,14 @@ class SlotGraph:
     ) -> tuple[DecoderInputs, Any, list[tuple[int, int, int]]]:
         """A batch's inputs, filled, and the binding that they are bound to with the caches and `count` logits."""
         slots, length = len(batch.rows), batch.length
-        key = (batch.first_slot, slots, length, count)
+        key = (bucket, batch.first_slot, slots, length, count)
         sees = any(rows[index].visual for index in batch.rows if index is not None)
         # A binding to another device copies what it is bound to there and then: filling it anew would not be seen.
         short = length <= KEPT_LENGTH and not sees and self._device[0] == "cpu"
         if short and key in self._kept:
             inputs, binding = self._kept[key]
             return inputs, binding, inputs.fill(batch, rows, starts, self._image_token, hidden)
-        capacity, vocab = self._cache.capacity, self._limits.vocab
+        capacity, vocab = self._caches.caches[bucket].capacity, self._limits.vocab
         given = {"hidden": slots * length, "drafted": max(1, count)}.get(self._gives or "", 0)
         inputs = DecoderInputs(
             slots, length, capacity, self._window, count, vocab, self._no_visual,
@@ -150,7 +165,8 @@ class SlotGraph:
         wanted = inputs.fill(batch, rows, starts, self._image_token, hidden)
         if len(self._kept) >= KEPT_RUNS:
             self._kept.clear()
-        binding = self._bind_caches(batch.first_slot, slots) if short else self._binding(batch.first_slot, slots)
+        place = bucket, batch.first_slot, slots
+        binding = self._bind_caches(*place) if short else self._binding(*place)
         for name in self._inputs & inputs.feeds.keys():
             binding.bind_cpu_input(name, inputs.feeds[name])
         for output, out in (("logits", inputs.logits), (self._gives, inputs.hidden)):
@@ -160,18 +176,19 @@ class SlotGraph:
             self._kept[key] = inputs, binding
         return inputs, binding, wanted
 
-    def _binding(self, first_slot: int, slots: int) -> Any:
+    def _binding(self, bucket: int, first_slot: int, slots: int) -> Any:
         """The caches of neighbouring slots, bound; kept until memory moves, the other inputs are bound at each run."""
-        if (first_slot, slots) not in self._bindings:
-            self._bindings[first_slot, slots] = self._bind_caches(first_slot, slots)
-        return self._bindings[first_slot, slots]
+        key = bucket, first_slot, slots
+        if key not in self._bindings:
+            self._bindings[key] = self._bind_caches(*key)
+        return self._bindings[key]
 
-    def _bind_caches(self, first_slot: int, slots: int) -> Any:
-        """The caches of neighbouring slots bound as input and, in place, as output."""
-        binding = self._session.io_binding()
-        shape = self._cache.shape(slots)
-        for name in self._cache.names:
-            place = self._cache.place(name, first_slot)
+    def _bind_caches(self, bucket: int, first_slot: int, slots: int) -> Any:
+        """The caches of neighbouring slots of a bucket bound as input and, in place, as output."""
+        binding, cache = self._session.io_binding(), self._caches.caches[bucket]
+        shape = cache.shape(slots)
+        for name in cache.names:
+            place = cache.place(name, first_slot)
             binding.bind_input(f"past_{name}", *self._device, np.float32, shape, place)
             binding.bind_output(f"present_{name}", *self._device, np.float32, shape, place)
         return binding

@@ -1,0 +1,116 @@
+"""KV caches in buckets by length, so that a short sequence does not pay for a long one.
+
+Attention costs by the capacity of the cache that it runs over. Slots that hold little live in a cache of small
+capacity, those that hold more in the next one; a slot moves up when it outgrows its bucket, with what it holds. Each
+bucket has room for all slots, so that neighbours stay neighbours; the system gives out its pages only as they are
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exaone_ros.engine.backends.kv_cache import HostKvCache, KvCache
+from exaone_ros.model.config import TextConfig
+
+SMALLEST_BUCKET = 512
+BUCKET_GROWTH = 4
+
+Cache = TypeVar("Cache", bound=KvCache)
+Move = Callable[[Cache, int, Cache, Sequence[int], int], None]
+
+
+def bucket_bounds(context: int) -> tuple[int, ...]:
+    """Positions that the slots of each bucket may hold, ascending; the last is the context."""
+    bounds = []
+    bound = SMALLEST_BUCKET
+    while bound < context:
+        bounds.append(bound)
+        bound *= BUCKET_GROWTH
+    return (*bounds, context)
+
+
+class BucketedKvCache(Generic[Cache]):
+    """Which bucket each slot lives in, and its moves between them.
+
+    Args:
+        bounds: of the buckets, ascending.
+        caches: one for each bound, all of the same tensors and slots.
+        slots: how many there are.
+        move: copies the first positions of a slot of one cache into slots of another, both with room for them.
+    """
+
+    def __init__(self, bounds: Sequence[int], caches: Sequence[Cache], slots: int, move: Move[Cache]) -> None:
+        self.bounds, self.caches = tuple(bounds), tuple(caches)
+        self._move = move
+        self._bucket = np.zeros(slots, np.int64)
+
+    def bucket(self, slot: int) -> int:
+        """Number of the bucket that a slot lives in."""
+        return int(self._bucket[slot])
+
+    def held_in(self, bucket: int, held: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of `held` [slots], what lies in this bucket: nothing for slots that live elsewhere."""
+        return np.where(self._bucket == bucket, held, 0)
+
+    def fit(self, slot: int, start: int, end: int, held: NDArray[np.int64]) -> set[int]:
+        """Let a slot live where `end` positions fit, keeping its first `start`: the caller's `held` must say so next.
+
+        Returns:
+            The buckets whose memory moved.
+        """
+        wanted = int(np.searchsorted(self.bounds, end))
+        found = self.bucket(slot)
+        if wanted == found or (wanted < found and start):
+            return set()
+        moved = self._carry(slot, found, [slot], wanted, start, held) if start else set()
+        self._bucket[slot] = wanted
+        return moved
+
+    def copy(self, source: int, targets: Sequence[int], length: int, held: NDArray[np.int64]) -> set[int]:
+        """Copy the first `length` positions of a slot into others; returns the buckets whose memory moved."""
+        wanted, found = int(np.searchsorted(self.bounds, length)), self.bucket(source)
+        if wanted == found:
+            self.caches[found].copy(source, targets, length)
+            moved: set[int] = set()
+        else:
+            moved = self._carry(source, found, targets, wanted, length, held)
+        self._bucket[list(targets)] = wanted
+        return moved
+
+    def _carry(
+        self, source: int, found: int, targets: Sequence[int], wanted: int, length: int, held: NDArray[np.int64]
+    ) -> set[int]:
+        there = self.held_in(wanted, held)
+        there[list(targets)] = 0
+        grown = self.caches[wanted].ensure(max(1, length), there)
+        self._move(self.caches[found], source, self.caches[wanted], targets, length)
+        return {wanted} if grown else set()
+
+
+def host_buckets(config: TextConfig, slots: int, context: int) -> BucketedKvCache[HostKvCache]:
+    """Buckets in main memory."""
+    bounds = bucket_bounds(context)
+    caches = [HostKvCache(config, slots, bound) for bound in bounds]
+    return BucketedKvCache(bounds, caches, slots, _move_on_host)
+
+
+def one_bucket(cache: Cache, slots: int, context: int) -> BucketedKvCache[Cache]:
+    """A cache of full capacity as the only bucket."""
+    return BucketedKvCache((context,), (cache,), slots, _never)
+
+
+def _move_on_host(source: HostKvCache, slot: int, target: HostKvCache, targets: Sequence[int], length: int) -> None:
+    for name in source.names:
+        content = source.view(name)[slot, :, :length]
+        view = target.view(name)
+        for place in targets:
+            view[place, :, :length] = content
+
+
+def _never(source: KvCache, slot: int, target: KvCache, targets: Sequence[int], length: int) -> None:
+    raise AssertionError("there is one bucket only")
