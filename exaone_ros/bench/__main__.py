@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from exaone_ros import __version__
-from exaone_ros.bench import control_loop, ros_overhead, three_questions
+from exaone_ros.bench import control_loop, engine_promises, ros_overhead, three_questions
 from exaone_ros.bench.table import markdown
 from exaone_ros.share import share_path
 
@@ -53,6 +53,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="checkpoint directory (default: the bundled one)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--frames", type=int, default=24, help="frames of the comparison")
+    parser.add_argument("--periods", type=int, default=300, help="of 0.2 s, of perception with and without reasoning")
     parser.add_argument("--answers", type=int, default=600, help="answers of the ROS measurement")
     parser.add_argument("--memory-frames", type=int, default=10_000)
     parser.add_argument("--commands", type=int, default=900, help="commands of the control loop that are timed")
@@ -65,6 +66,20 @@ def main() -> int:
         three = three_questions.measure(
             model, arguments.frames, arguments.threads, lambda done, total: progress.update(bar, completed=done)
         )
+        bar = progress.add_task("ten questions, against transformers", total=arguments.frames // 2)
+        ten = three_questions.measure(
+            model,
+            max(1, arguments.frames // 2),
+            arguments.threads,
+            lambda done, total: progress.update(bar, completed=done),
+            number=10,
+        )
+        bar = progress.add_task("later questions, reasoning beside perception", total=2)
+        images = engine_promises.frames(max(1, arguments.frames // 2))
+        later = engine_promises.later_questions(model, images, arguments.threads)
+        progress.update(bar, advance=1)
+        beside = engine_promises.reasoning_beside(model, images, arguments.threads, arguments.periods)
+        progress.update(bar, advance=1)
         bar = progress.add_task("ROS overhead, two image sizes", total=1)
         overhead = ros_overhead.measure(model, arguments.threads, arguments.answers)
         progress.update(bar, completed=1)
@@ -78,6 +93,9 @@ def main() -> int:
             progress.update(bar, advance=1)
     results = {
         "three_questions": three,
+        "ten_questions": ten,
+        "later_questions": later,
+        "reasoning_beside": beside,
         "control_loop_ms": control,
         "ros_overhead_ms": overhead,
         "memory_mb": memory,

@@ -39,6 +39,7 @@ has no grammar, wrote what the task's schema does not allow. With each side's ow
 |---|---|---|
 {_lines(three_rows)}
 
+{_promises(results)}
 ## ROS overhead
 
 The perception node looks at a 30 Hz camera and counts ten times a second, so that the engine is idle when an image
@@ -69,6 +70,40 @@ received there.
 ## Not measured
 
 Any GPU, TensorRT on a GPU, and the 33B weights: none of them was at hand.
+"""
+
+
+def _promises(results: dict[str, Any]) -> str:
+    """The part on many questions and on reasoning beside perception."""
+    ten, later, beside = results["ten_questions"], results["later_questions"], results["reasoning_beside"]
+    return f"""\
+## Ten questions on one frame
+
+The three above, four counts of single kinds and three objects by name: {ten["ours_ms"]} ms here, {ten["transformers_ms"]}
+ms with `transformers`. Ratio, frame by frame: median **{ten["ratio"]}**, smallest {ten["ratio_min"]} ({ten["frames"]}
+frames); {ten["answers_equal"]} of {ten["answers_compared"]} compared answers are identical to the last character, of
+{ten["answers_asked"]} asked.
+
+## A question after the first on the same frame
+
+Each of the ten asked on a new frame ({later["first_ms"]} ms, median) and again behind another one on a frame that was
+looked at before ({later["later_ms"]} ms): **{later["ratio"]}** of the first, median of the ratios; the most expensive
+question comes to {later["ratio_worst_question"]}. Asked all at once, each of the other nine adds
+{later["together_ms"]} ms ({later["ratio_together"]} of a first question).
+
+## Reasoning beside perception
+
+Three questions on a new frame, 5 times a second, alone and beside a stream of 256 tokens at lower priority that starts
+again as soon as it ends (blocks of ten frames in turns). The stream is a stand-in for reasoning, which the bundled
+checkpoint ends sooner.
+
+| | p50 ms | p95 ms | frames |
+|---|---|---|---|
+| alone | {beside["alone_ms"]["p50"]} | {beside["alone_ms"]["p95"]} | {beside["frames_alone"]} |
+| beside the stream | {beside["beside_ms"]["p50"]} | {beside["beside_ms"]["p95"]} | {beside["frames_beside"]} |
+
+The p95 differs by **{beside["difference_p95_ms"]} ms**; one decode step of the stream takes {beside["step_ms"]} ms. It
+decoded {beside["stream_tokens"]} tokens meanwhile.
 """
 
 

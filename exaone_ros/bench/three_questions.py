@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.bench.worker import questions
+from exaone_ros.bench.worker import STANDING, questions
 from exaone_ros.errors import ExaoneError
 from exaone_ros.model.config import ModelConfig
 from exaone_ros.model.preprocess import PreprocessConfig, smart_resize
@@ -37,10 +37,11 @@ SETTLE_S = 0.25
 class Contestant:
     """A worker process."""
 
-    def __init__(self, name: str, model: Path, frames: Path, threads: int) -> None:
+    def __init__(self, name: str, model: Path, frames: Path, threads: int, number: int) -> None:
         self.name = name
         command = [sys.executable, "-m", "exaone_ros.bench.worker", name]
         command += ["--model", str(model), "--frames", str(frames), "--threads", str(threads)]
+        command += ["--questions", str(number)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._read()
 
@@ -64,12 +65,24 @@ class Contestant:
 
 
 def measure(
-    model: Path, frame_count: int, threads: int, progress: Callable[[int, int], None] = lambda done, total: None
+    model: Path,
+    frame_count: int,
+    threads: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    number: int = STANDING,
 ) -> dict[str, Any]:
     """Time both contestants on the same held-out frames of the simulated head camera (640x480).
 
+    Args:
+        model: checkpoint directory.
+        frame_count: frames that are timed.
+        threads: of each side.
+        progress: told after each frame.
+        number: of questions on each frame, 3 to 10.
+
     Returns:
-        ours_ms and transformers_ms (median per frame of three questions), ratio (median of the ratios frame by
+        ours_ms and transformers_ms (median per frame of all questions), ratio (median of the ratios frame by
         frame), same_answers (whether every answer of `transformers` that obeys its schema has the same text here;
         without a grammar it may also write what no schema allows), stages and peak memory.
     """
@@ -81,7 +94,7 @@ def measure(
         frames = Path(directory) / "frames.npy"
         np.save(frames, images)
         np.save(frames.with_suffix(".resized.npy"), resized(model, images))
-        contestants = [Contestant(name, model, frames, threads) for name in ("ours", "transformers")]
+        contestants = [Contestant(name, model, frames, threads, number) for name in ("ours", "transformers")]
         try:
             for contestant in contestants:
                 contestant.frame(0)  # the first call allocates and compiles; nobody's first frame counts
@@ -96,14 +109,14 @@ def measure(
         finally:
             for contestant in contestants:
                 contestant.close()
-    return figures(results["ours"], results["transformers"])
+    return figures(results["ours"], results["transformers"], number)
 
 
-def figures(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The table's figures from the replies of both."""
+def figures(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], number: int = STANDING) -> dict[str, Any]:
+    """The table's figures from the replies of both to so many questions a frame."""
     ratios = [b["ms"] / a["ms"] for a, b in zip(ours, theirs, strict=True)]
     pairs = _pairs(ours, theirs, "same_pixels")
-    typed = [pair for pair, task in zip(pairs, questions() * len(ours), strict=True) if _obeys(task, pair[1])]
+    typed = [pair for pair, task in zip(pairs, questions(number) * len(ours), strict=True) if _obeys(task, pair[1])]
     same = sum(x == y for x, y in typed)
     own_resize = [x == y for x, y in _pairs(ours, theirs, "answers")]
     stages: dict[str, list[float]] = defaultdict(list)
@@ -123,6 +136,7 @@ def figures(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[st
         "different": [pair for pair in typed if pair[0] != pair[1]][:5],
         "untyped": [pair[1] for pair in pairs if pair not in typed][:5],
         "frames": len(ours),
+        "questions": number,
         "stages_ms": {stage: percentiles(values) for stage, values in stages.items()},
         "peak_memory_mb": {
             "ours": round(max(entry["peak_mb"] for entry in ours)),

@@ -23,21 +23,30 @@ from exaone_ros.tasks import SYSTEM, Count, Decide, Ground, Task
 Answerer = Callable[[NDArray[np.uint8]], tuple[list[str], dict[str, float]]]
 
 
-def questions() -> list[Task]:
-    """The three standing questions of the demo: where is everything, how many, is the way clear."""
+STANDING = 3
+
+
+def questions(number: int = STANDING) -> list[Task]:
+    """The three standing questions of the demo (where is everything, how many, is the way clear), or more of the kind.
+
+    Args:
+        number: 3 to 10; the others ask for single kinds of things.
+    """
+    kinds = ("cubes", "balls", "cylinders", "mugs")
     return [
         Ground(name="objects"),
         Count(name="all"),
         Decide(name="way", instruction="Is the way clear?", options=("clear", "blocked", "person")),
-    ]
+        *(Count(name=kind, label=kind) for kind in kinds),
+        *(Ground(name=f"{colour} cube", classes=(f"{colour} cube",)) for colour in ("red", "green", "blue")),
+    ][:number]
 
 
-def ours(model: Path, threads: int) -> Answerer:
+def ours(model: Path, threads: int, tasks: list[Task]) -> Answerer:
     """The engine of this package with its default backend."""
     from exaone_ros.engine.engine import Engine
 
-    engine = Engine.open(model, backend="onnxruntime", threads=threads)
-    tasks = questions()
+    engine = Engine.open(model, backend="onnxruntime", threads=threads, slots=max(8, len(tasks) + 2))
 
     def answer(image: NDArray[np.uint8]) -> tuple[list[str], dict[str, float]]:
         result = engine.answer(image, tasks)
@@ -46,7 +55,7 @@ def ours(model: Path, threads: int) -> Answerer:
     return answer
 
 
-def transformers_generate(model: Path, threads: int) -> Answerer:
+def transformers_generate(model: Path, threads: int, tasks: list[Task]) -> Answerer:
     """`transformers` as its documentation shows it: processor outputs into `generate()`, one question at a time.
 
     The image processor and the tokenizer are used directly instead of through `AutoProcessor`, which asks for
@@ -59,7 +68,6 @@ def transformers_generate(model: Path, threads: int) -> Answerer:
     network = Exaone4_5_ForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(model)
     processor = Qwen2VLImageProcessor.from_pretrained(model)
-    tasks = questions()
 
     def answer(image: NDArray[np.uint8]) -> tuple[list[str], dict[str, float]]:
         texts = []
@@ -93,10 +101,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--frames", type=Path, required=True, help=".npy, uint8 [N, H, W, 3]; .resized.npy beside it")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--questions", type=int, default=STANDING)
     arguments = parser.parse_args()
     frames = {False: np.load(arguments.frames), True: np.load(arguments.frames.with_suffix(".resized.npy"))}
     make = {"ours": ours, "transformers": transformers_generate}[arguments.contestant]
-    answer = make(arguments.model, arguments.threads)
+    answer = make(arguments.model, arguments.threads, questions(arguments.questions))
     reply({"ready": True})
     for line in sys.stdin:
         command = json.loads(line)
