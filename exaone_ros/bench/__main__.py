@@ -78,7 +78,7 @@ def main() -> int:
         images = engine_promises.frames(max(1, arguments.frames // 2))
         later = engine_promises.later_questions(model, images, arguments.threads)
         progress.update(bar, advance=1)
-        beside = engine_promises.reasoning_beside(model, images, arguments.threads, arguments.periods)
+        reasoning = engine_promises.reasoning_beside(model, images, arguments.threads, arguments.periods)
         progress.update(bar, advance=1)
         bar = progress.add_task("ROS overhead, two image sizes", total=1)
         overhead = ros_overhead.measure(model, arguments.threads, arguments.answers)
@@ -95,7 +95,7 @@ def main() -> int:
         "three_questions": three,
         "ten_questions": ten,
         "later_questions": later,
-        "reasoning_beside": beside,
+        "reasoning_beside": reasoning,
         "control_loop_ms": control,
         "ros_overhead_ms": overhead,
         "memory_mb": memory,

@@ -79,10 +79,10 @@ def _promises(results: dict[str, Any]) -> str:
     return f"""\
 ## Ten questions on one frame
 
-The three above, four counts of single kinds and three objects by name: {ten["ours_ms"]} ms here, {ten["transformers_ms"]}
-ms with `transformers`. Ratio, frame by frame: median **{ten["ratio"]}**, smallest {ten["ratio_min"]} ({ten["frames"]}
-frames); {ten["answers_equal"]} of {ten["answers_compared"]} compared answers are identical to the last character, of
-{ten["answers_asked"]} asked.
+The three above, four counts of single kinds and three objects by name: {ten["ours_ms"]} ms here,
+{ten["transformers_ms"]} ms with `transformers`. Ratio, frame by frame: median **{ten["ratio"]}**,
+smallest {ten["ratio_min"]} ({ten["frames"]} frames). On the same pixels {ten["answers_equal"]} of
+{ten["answers_compared"]} compared answers are identical to the last character; {ten["answers_asked"]} were asked.
 
 ## A question after the first on the same frame
 
