@@ -1,4 +1,4 @@
-"""`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate, acceptance.
+"""`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate, calibration, acceptance.
 
 On a CPU, train with `--threads 1` where the cores are shared with other work, and with these settings of glibc, which
 halve the time of a step: MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 THP_MEM_ALLOC_ENABLE=1.
@@ -63,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--threads", type=int, default=0)
     evaluate.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there too")
     evaluate.add_argument("--card", action="store_true", help="write the model card from the figures")
+    calibration = commands.add_parser("calibration", help="hold scores and probabilities against the truth")
+    calibration.add_argument("--model", type=Path, default=MODEL)
+    calibration.add_argument("--backend", default="onnxruntime")
+    calibration.add_argument("--split", choices=("validation", "test"), default="validation")
+    calibration.add_argument("--frames", type=int, default=200)
+    calibration.add_argument("--threads", type=int, default=0)
+    calibration.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there too")
+    calibration.add_argument("--docs", type=Path, default=None, metavar="PAGE", help="write the tables into this page")
     evaluate.add_argument("--made", default="", help="the card's paragraph on how the model was made")
     acceptance = commands.add_parser("acceptance", help="measure what drafts are worth, through the engine")
     acceptance.add_argument("--model", type=Path, default=MODEL)
@@ -79,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     commands = {
         "prerender": _prerender, "train": _train, "mtp": _mtp, "export": _export, "evaluate": _evaluate,
-        "acceptance": _acceptance,
+        "calibration": _calibration, "acceptance": _acceptance,
     }  # fmt: skip
     try:
         commands[options.command](options)
@@ -182,6 +190,24 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(markdown(tables))
     if options.card:
         write_card(options.model / "README.md", report, options.made, count_parameters(options.model))
+
+
+def _calibration(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from exaone_ros.engine.engine import Engine
+    from exaone_ros.training.calibration import collect, markdown, report_of, write_into
+    from exaone_ros.training.evaluate import mujoco_frames
+
+    with Engine.open(options.model, options.backend, slots=24, threads=options.threads) as engine:
+        frames = tqdm(mujoco_frames(options.split, options.frames), total=options.frames, unit="frame")
+        claims = collect(engine, frames)
+    report = report_of(options.model.name, options.backend, options.split, options.frames, claims)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(markdown(report))
+    if options.docs is not None:
+        write_into(options.docs, report)
 
 
 def _shown(

@@ -108,7 +108,7 @@ class Examiner:
         for number, frame in enumerate(frames):
             rng = np.random.default_rng([self._seed, number])
             asker = Questioner(Truth.of(frame), rng, language, first_wording=True, thinking=thinking)
-            questions = list(_questions(asker, ASKED if kinds is None else kinds))
+            questions = list(questions_of(asker, ASKED if kinds is None else kinds))
             if not questions:
                 continue
             answers = self._engine.answer(frame.image, [question.task for question in questions]).answers
@@ -124,7 +124,7 @@ class Examiner:
         def note(name: str, value: float) -> None:
             scores.setdefault(name, Scores()).values.append(float(value))
 
-        truth = _true_boxes(frame, question)
+        truth = true_boxes(frame, question)
         if isinstance(result, Counted):
             kind = "count_all" if question.kind == "count" else "count_kind"
             note(kind, question.answer == Count.answer(result.count))
@@ -159,12 +159,14 @@ def _all_right(found: Sequence[tuple[str, Any]], truth: Sequence[tuple[str, Any]
     return len(found) == len(truth) == sum(overlap >= 0.5 for _, _, overlap in pairs)
 
 
-def _true_boxes(frame: LabelledFrame, question: Question) -> list[tuple[str, tuple[float, float, float, float]]]:
+def true_boxes(frame: LabelledFrame, question: Question) -> list[tuple[str, tuple[float, float, float, float]]]:
+    """What a grounding question should have found: label and box in pixels of the frame."""
     answer = json.loads(question.answer) if question.answer.startswith("[") else []
     return [(entry["label"], _pixels(frame, entry["bbox_2d"])) for entry in answer]
 
 
-def _questions(asker: Questioner, kinds: dict[str, int]) -> Iterator[Question]:
+def questions_of(asker: Questioner, kinds: dict[str, int]) -> Iterator[Question]:
+    """So many questions of each kind, as far as the frame has unambiguous ones."""
     for kind, number in kinds.items():
         for _ in range(number):
             for _ in range(TRIES):
