@@ -63,6 +63,7 @@ setup(
             f"doctor = {PACKAGE}.cli.main:doctor_main",
             f"action_head = {PACKAGE}.nodes.action_head:main",
             f"arm_probe = {PACKAGE}.nodes.arm_probe:main",
+            f"cameras_probe = {PACKAGE}.nodes.cameras_probe:main",
             f"companion = {PACKAGE}.nodes.companion:main",
             f"demo = {PACKAGE}.nodes.demo:main",
             f"exaone = {PACKAGE}.cli.main:main",

@@ -1,5 +1,6 @@
 """`python -m exaone_ros.bench`: all benchmarks in one run, a table for docs/benchmarks.md and bench.json.
 
+`python -m exaone_ros.bench cameras`: several cameras on one model alone.
 `python -m exaone_ros.bench precision`: what each precision costs in accuracy, a table for docs/tensorrt.md.
 """
 
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from exaone_ros import __version__
-from exaone_ros.bench import control_loop, engine_promises, ros_overhead, three_questions
+from exaone_ros.bench import cameras, control_loop, engine_promises, ros_overhead, three_questions
 from exaone_ros.bench.table import markdown
 from exaone_ros.share import share_path
 
@@ -47,6 +48,8 @@ def main() -> int:
         from exaone_ros.bench import precision
 
         return precision.main(sys.argv[2:])
+    if sys.argv[1:2] == ["cameras"]:
+        return cameras.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench")
     parser.add_argument("--out", type=Path, default=Path("bench_out"))
     parser.add_argument("--docs", type=Path, help="markdown file to write the table to (docs/benchmarks.md)")
@@ -56,6 +59,7 @@ def main() -> int:
     parser.add_argument("--periods", type=int, default=300, help="of 0.2 s, of perception with and without reasoning")
     parser.add_argument("--answers", type=int, default=600, help="answers of the ROS measurement")
     parser.add_argument("--memory-frames", type=int, default=10_000)
+    parser.add_argument("--camera-seconds", type=float, default=30.0, help="for each number of cameras")
     parser.add_argument("--commands", type=int, default=900, help="commands of the control loop that are timed")
     arguments = parser.parse_args()
     model = arguments.model or share_path("models/exaone4_5-tabletop-tiny")
@@ -91,6 +95,11 @@ def main() -> int:
         for beside in (True, False):
             control.append(control_loop.measure(model, arguments.threads, arguments.commands, beside=beside))
             progress.update(bar, advance=1)
+        bar = progress.add_task("one, two and four cameras", total=len(cameras.NUMBERS))
+        several = []
+        for number in cameras.NUMBERS:
+            several += cameras.measure(model, arguments.threads, arguments.camera_seconds, (number,))
+            progress.update(bar, advance=1)
     results = {
         "three_questions": three,
         "ten_questions": ten,
@@ -98,6 +107,7 @@ def main() -> int:
         "reasoning_beside": reasoning,
         "control_loop_ms": control,
         "ros_overhead_ms": overhead,
+        "cameras": several,
         "memory_mb": memory,
         "machine": machine() | {"threads": arguments.threads},
     }

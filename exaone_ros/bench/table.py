@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from exaone_ros.bench import cameras
+
 
 def markdown(results: dict[str, Any]) -> str:
     """The whole of docs/benchmarks.md; pure."""
@@ -49,6 +51,14 @@ received, the engine's own time left out.
 | image | overhead p50 / p95 ms | stamp to engine | engine to receiver | answers |
 |---|---|---|---|---|
 {_lines([_overhead_row(size, values) for size, values in overhead.items()])}
+
+## Several cameras
+
+One count on each 640x480 frame that the engine can take, of one, two and four cameras at 15 Hz that take turns on one
+model; the images come from another process. CPU is that of the perception node, all its threads; 100 % is one core.
+
+{cameras.HEAD}
+{_lines(cameras.rows(results["cameras"]))}
 
 ## Memory of the perception node
 
