@@ -11,6 +11,12 @@ Names = Mapping[str, str]
 
 RCL_TOPICS = ("/rosout", "/parameter_events", "/clock")
 """Topics that every node has to do with; they are no part of what it is for."""
+RCL_OF_A_NODE = {
+    "change_state", "describe_parameters", "get_available_states", "get_available_transitions", "get_parameter_types",
+    "get_parameters", "get_state", "get_transition_graph", "get_type_description", "list_parameters", "set_parameters",
+    "set_parameters_atomically", "transition_event",
+}  # fmt: skip
+"""Below the node's own name; what else stands there is ours."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class NodeGraph:
 
     def is_rcl(self, name: str) -> bool:
         """True for what every ROS node or lifecycle node brings along."""
-        return name in RCL_TOPICS or name.startswith(f"{self.path}/")
+        of_node = name.removeprefix(f"{self.path}/")
+        return name in RCL_TOPICS or (of_node != name and of_node in RCL_OF_A_NODE)
 
 
 def policy_xml(nodes: Sequence[NodeGraph]) -> str:
