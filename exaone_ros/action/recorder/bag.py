@@ -115,7 +115,6 @@ def read_frames(
 
 
 def _read_tracks(bag: Path, spec: ActionSpec, topics: Topics) -> dict[str, _Track]:
-    highlevel, typesys = require("rosbags.highlevel", "record"), require("rosbags.typesys", "record")
     missing_cameras = [camera for camera in spec.cameras if camera not in topics.images]
     if missing_cameras:
         raise DatasetError(f"no topic given for camera '{missing_cameras[0]}'; got {dict(topics.images)}")
@@ -124,38 +123,51 @@ def _read_tracks(bag: Path, spec: ActionSpec, topics: Topics) -> dict[str, _Trac
     if topics.decision:
         names[topics.decision] = "decision"
     tracks = {name: _Track() for name in names.values()}
-    store = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
-    if not bag.exists():
-        raise DatasetError(f"bag {bag} does not exist")
-    with highlevel.AnyReader([bag], default_typestore=store) as reader:
-        connections = [c for c in reader.connections if c.topic in names]
-        absent = [topic for topic in names if topic not in {c.topic for c in connections}]
-        if absent:
-            raise DatasetError(f"bag {bag} has no topic '{absent[0]}'; it has {sorted(reader.topics)}")
-        command = np.full(len(spec.joints), np.nan, np.float32)
-        for connection, time_ns, raw in reader.messages(connections):
-            name, message = names[connection.topic], reader.deserialize(raw, connection.msgtype)
-            value: Any = message
-            if name == "state":
-                value = _pick(spec.state, message.name, message.position, f"bag {bag}: joint state")
-            elif name == "commands":
-                if not message.points:
-                    continue
-                known = dict(zip(message.joint_names, message.points[0].positions, strict=True))
-                command = np.array(
-                    [known.get(joint, command[i]) for i, joint in enumerate(spec.joint_names)], np.float32
-                )
-                if np.isnan(command).any():
-                    continue  # not every joint of the spec has been commanded yet
-                value = command
-            elif name == "decision":
-                value = message.choice
-            tracks[name].times_ns.append(time_ns)
-            tracks[name].values.append(value)
+    command = np.full(len(spec.joints), np.nan, np.float32)
+    for name, time_ns, message in _messages(bag, names):
+        value: Any = message
+        if name == "state":
+            value = _pick(spec.state, message.name, message.position, f"bag {bag}: joint state")
+        elif name == "commands":
+            if not message.points:
+                continue
+            known = dict(zip(message.joint_names, message.points[0].positions, strict=True))
+            command = np.array([known.get(joint, command[i]) for i, joint in enumerate(spec.joint_names)], np.float32)
+            if np.isnan(command).any():
+                continue  # not every joint of the spec has been commanded yet
+            value = command
+        elif name == "decision":
+            value = message.choice
+        tracks[name].times_ns.append(time_ns)
+        tracks[name].values.append(value)
     empty = [topic for topic, name in names.items() if not tracks[name].times_ns and name != "decision"]
     if empty:
         raise DatasetError(f"bag {bag}: topic '{empty[0]}' holds nothing that can be used")
     return tracks
+
+
+def _messages(bag: Path, names: Mapping[str, str]) -> Iterator[tuple[str, int, Any]]:
+    """(name, time in ns, message) of these topics, in order of time.
+
+    Raises:
+        DatasetError: the bag is missing or damaged, or lacks a topic.
+    """
+    highlevel, typesys = require("rosbags.highlevel", "record"), require("rosbags.typesys", "record")
+    if not bag.exists():
+        raise DatasetError(f"bag {bag} does not exist")
+    store = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
+    try:
+        with highlevel.AnyReader([bag], default_typestore=store) as reader:
+            connections = [c for c in reader.connections if c.topic in names]
+            absent = [topic for topic in names if topic not in {c.topic for c in connections}]
+            if absent:
+                raise DatasetError(f"bag {bag} has no topic '{absent[0]}'; it has {sorted(reader.topics)}")
+            for connection, time_ns, raw in reader.messages(connections):
+                yield names[connection.topic], time_ns, reader.deserialize(raw, connection.msgtype)
+    except DatasetError:
+        raise
+    except Exception as error:  # rosbags lets through whatever its readers and decompressors raise
+        raise DatasetError(f"bag {bag} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _pick(wanted: tuple[str, ...], names: list[str], positions: Any, what: str) -> NDArray[np.float32]:
@@ -168,7 +180,7 @@ def _pick(wanted: tuple[str, ...], names: list[str], positions: Any, what: str) 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line arguments of `convert`."""
-    parser.add_argument("bag", type=Path, help="directory of the bag (db3 or MCAP)")
+    parser.add_argument("bag", type=Path, help="a bag's directory, or a single .mcap or .db3 file")
     parser.add_argument("root", type=Path, help="dataset to write to")
     parser.add_argument("--spec", type=Path, required=True, help="action_spec.json, or a dataset that has one")
     parser.add_argument("--task", required=True, help="the instruction, e.g. 'pick the red cube'")

@@ -28,8 +28,22 @@ STORE = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
 EPOCH = 1_790_000_000 * NS
 
 
-def write_bag(path: Path, storage: str, compressed: bool = False, joints: tuple[str, ...] = SPEC.joint_names) -> None:
-    """Two seconds: states at 100 Hz, commands at 50 Hz from 0.5 s on, images at 10 Hz. The shoulder tells the time."""
+DECISION = "exaone_interfaces/msg/Decision"
+DEFINITION = Path(__file__).parents[3] / "exaone_interfaces" / "msg" / "Decision.msg"
+STORE.register(typesys.get_types_from_msg(DEFINITION.read_text(encoding="utf-8"), DECISION))
+
+
+def write_bag(
+    path: Path,
+    storage: str,
+    compressed: bool = False,
+    joints: tuple[str, ...] = SPEC.joint_names,
+    decides: bool = False,
+) -> None:
+    """Two seconds: states at 100 Hz, commands at 50 Hz from 0.5 s on, images at 10 Hz. The shoulder tells the time.
+
+    Where it decides: for the red cube at the beginning, for the blue ball after a second.
+    """
     types = STORE.types
     time_type, header = types["builtin_interfaces/msg/Time"], types["std_msgs/msg/Header"]
     plugin = rosbag2.StoragePlugin.MCAP if storage == "mcap" else rosbag2.StoragePlugin.SQLITE3
@@ -42,6 +56,8 @@ def write_bag(path: Path, storage: str, compressed: bool = False, joints: tuple[
         state = writer.add_connection("/joint_states", "sensor_msgs/msg/JointState", typestore=STORE)
         command = writer.add_connection("/joint_trajectory", "trajectory_msgs/msg/JointTrajectory", typestore=STORE)
         image = writer.add_connection("/camera", f"sensor_msgs/msg/{image_kind}", typestore=STORE)
+        choices = {0: "red cube", 1000: "blue ball"} if decides else {}
+        decision = writer.add_connection("/decision", DECISION, typestore=STORE) if decides else None
         for ms in range(0, 2001, 10):
             now, seconds = EPOCH + ms * 1_000_000, ms / 1000
             message = types["sensor_msgs/msg/JointState"](
@@ -52,6 +68,23 @@ def write_bag(path: Path, storage: str, compressed: bool = False, joints: tuple[
                 effort=np.zeros(0),
             )
             writer.write(state, now, STORE.serialize_cdr(message, message.__msgtype__))
+            if ms in choices:
+                zero = types["builtin_interfaces/msg/Duration"](sec=0, nanosec=0)
+                message = types[DECISION](
+                    header=stamp(now),
+                    task="pick",
+                    instruction="",
+                    choice=choices[ms],
+                    options=list(choices.values()),
+                    probabilities=np.array([0.5, 0.5], np.float32),
+                    reason="",
+                    reasoning="",
+                    outcome=0,
+                    message="",
+                    latency=zero,
+                    age=zero,
+                )
+                writer.write(decision, now, STORE.serialize_cdr(message, DECISION))
             if ms >= 500 and ms % 20 == 0:
                 point = types["trajectory_msgs/msg/JointTrajectoryPoint"](
                     positions=np.array([seconds / 4 + 0.1, -0.5, 0.02]),
@@ -126,6 +159,32 @@ def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert cli.main([start[0], str(tmp_path / "none"), *start[2:], "--image", "head=/camera"]) == 1
     assert "does not exist" in capsys.readouterr().err
     assert len(DatasetReader(root)) == 0
+
+
+@pytest.mark.parametrize(("storage", "pattern"), [("mcap", "*.mcap"), ("sqlite3", "*.db3")])
+def test_a_single_file_without_its_directory_is_enough(tmp_path: Path, storage: str, pattern: str) -> None:
+    write_bag(tmp_path / "bag", storage)
+    (file,) = (tmp_path / "bag").glob(pattern)
+    frames = list(bag.read_frames(file, SPEC, bag.Topics(images={"head": "/camera"}), "lift the arm"))
+    assert len(frames) == 46
+
+
+def test_the_decision_that_was_acted_on_is_kept(tmp_path: Path) -> None:
+    write_bag(tmp_path / "bag", "mcap", decides=True)
+    topics = bag.Topics(images={"head": "/camera"}, decision="/decision")
+    decisions = [decision for _, _, decision in bag.read_frames(tmp_path / "bag", SPEC, topics, "lift the arm")]
+    assert (decisions[0], decisions[-1]) == ("red cube", "blue ball")
+
+
+def test_damage_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bag(tmp_path / "bag", "mcap")
+    (file,) = (tmp_path / "bag").glob("*.mcap")
+    file.write_bytes(file.read_bytes()[:-1000])
+    root = make_dataset(tmp_path / "set")
+    for path in (file, tmp_path / "bag", root):
+        command = ["from-bag", str(path), str(root), "--spec", str(root), "--task", "x", "--image", "head=/camera"]
+        assert cli.main(command) == 1
+        assert f"bag {path} cannot be read: " in capsys.readouterr().err
 
 
 def test_show_lists_episodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
