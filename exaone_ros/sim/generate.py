@@ -19,7 +19,7 @@ from pathlib import Path
 from exaone_ros.errors import ExaoneError
 from exaone_ros.share import share_path
 from exaone_ros.sim.export.obj import obj_text, unit_ball
-from exaone_ros.sim.export.parts import read_link
+from exaone_ros.sim.export.parts import bare_inertias, read_link
 from exaone_ros.sim.export.sdf import MESH_FOLDER, ROBOT, robot_sdf, world_sdf
 from exaone_ros.sim.export.urdf import UNIT_BALL, robot_urdf
 from exaone_ros.sim.meshes import mug
@@ -38,7 +38,7 @@ def robot_files(tabletop: TabletopModel) -> dict[str, str]:
     robot = read_link(tabletop.mj, tabletop.model, int(tabletop.model.body("pelvis").id))
     return {
         f"{ROBOT}.xml": robot_mjcf() + "\n",
-        f"{ROBOT}.sdf": robot_sdf(robot),
+        f"{ROBOT}.sdf": robot_sdf(robot, bare_inertias(tabletop.mj)),
         f"{ROBOT}.urdf": robot_urdf(robot),
         f"{MESH_FOLDER}/{UNIT_BALL}.obj": obj_text(*unit_ball()),
     }

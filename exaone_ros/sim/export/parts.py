@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from exaone_ros.errors import SimulationError
 from exaone_ros.sim.export.pose import Pose
 from exaone_ros.sim.humanoid import HOME_RAD
-from exaone_ros.sim.mjcf import HIDDEN_GROUP
+from exaone_ros.sim.mjcf import HIDDEN_GROUP, robot_mjcf
 
 BOX, SPHERE, CYLINDER, CAPSULE, ELLIPSOID, PLANE, MESH = (
     "box", "sphere", "cylinder", "capsule", "ellipsoid", "plane", "mesh",
@@ -162,6 +162,27 @@ def read_link(mj: Any, model: Any, body: int) -> Link:
         weightless=float(model.body_gravcomp[body]) == 1.0,
         children=tuple(read_link(mj, model, child) for child in children),
     )
+
+
+def bare_inertias(mj: Any) -> dict[str, float]:
+    """What each joint of the robot moves, at home, without its motor's armature and with all other joints free.
+
+    Args:
+        mj: the `mujoco` module.
+
+    Returns:
+        Joint -> kg m^2 (hinge) or kg (slide).
+    """
+    model = mj.MjModel.from_xml_string(robot_mjcf())
+    model.dof_armature[:] = 0.0
+    data = mj.MjData(model)
+    for joint, value in HOME_RAD.items():
+        data.joint(joint).qpos[0] = value
+    mj.mj_forward(model, data)
+    inverse = np.zeros((model.nv, model.nv))
+    mj.mj_solveM(model, data, inverse, np.eye(model.nv))
+    dofs = {str(model.joint(j).name): int(model.jnt_dofadr[j]) for j in range(model.njnt)}
+    return {joint: float(1.0 / inverse[dof, dof]) for joint, dof in dofs.items()}
 
 
 def is_shown(model: Any, geom: int) -> bool:

@@ -7,6 +7,7 @@ textures (their mean colour stands for them).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -47,6 +48,8 @@ VIRTUAL_INERTIA = 1e-5
 VELOCITY_LIMIT_RAD_S, VELOCITY_LIMIT_M_S = 6.0, 0.2
 """Placeholders: MuJoCo limits no velocity."""
 PHYSICS_STEP_S = 0.001
+D_GAIN_SHARE = 0.2
+"""Of the gain that takes all of a joint's speed within one step: beyond a half it would tremble."""
 MESH_FOLDER = "meshes"
 """Beside the world file: Gazebo reads relative URIs from there."""
 
@@ -61,8 +64,27 @@ def velocity_limit(joint: Joint) -> float:
     return VELOCITY_LIMIT_M_S if joint.prismatic else VELOCITY_LIMIT_RAD_S
 
 
-def robot_sdf(robot: Link) -> str:
-    """The robot as an SDF model whose pelvis is fixed to the world; its origin is on the floor between the feet."""
+def explicit_d_gain(joint: Joint, inertia: float) -> float:
+    """The damping gain of a controller that is evaluated once per step of Gazebo's physics.
+
+    MuJoCo's motors are damped implicitly and turn an armature of their own; without both, the same gain makes a light
+    link (the hand about its own axis) tremble. What is taken away here the joint's own damping, implicit in Gazebo's
+    physics too, has to give.
+
+    Args:
+        joint: with MuJoCo's gain.
+        inertia: that the joint moves, without the armature (`parts.bare_inertias`).
+    """
+    return min(joint.d_gain, D_GAIN_SHARE * inertia / PHYSICS_STEP_S)
+
+
+def robot_sdf(robot: Link, inertias: Mapping[str, float]) -> str:
+    """The robot as an SDF model whose pelvis is fixed to the world; its origin is on the floor between the feet.
+
+    Args:
+        robot: its root link.
+        inertias: of `parts.bare_inertias`.
+    """
     root = Element("sdf", version=SDF_VERSION)
     model = add(root, "model", name=ROBOT)
     mount = add(model, "joint", name="pelvis_mount", type="fixed")
@@ -84,7 +106,7 @@ def robot_sdf(robot: Link) -> str:
         add(control, "initial_position", joint.home)
         add(control, "position_p_gain", joint.p_gain)
         add(control, "position_i_gain", 0.0)
-        add(control, "position_d_gain", joint.d_gain)
+        add(control, "position_d_gain", explicit_d_gain(joint, inertias[joint.name]))
         add(control, "position_cmd_min", -joint.effort)
         add(control, "position_cmd_max", joint.effort)
     return document(root)

@@ -232,7 +232,9 @@ def test_controller_has_the_gains_of_mujocos_motors_and_holds_home(robot: Elemen
             if len(values) == len(JOINTS) and tag != "joint_name"
         }
         assert number["position_p_gain"] == pytest.approx(model.actuator_gainprm[motor][0])
-        assert number["position_d_gain"] == pytest.approx(-model.actuator_biasprm[motor][2], rel=1e-4)
+        # Never more damping than MuJoCo's; less where Gazebo's explicit step would make the link tremble, which is what
+        # test_gazebo_gains tries.
+        assert 0 < number["position_d_gain"] <= -model.actuator_biasprm[motor][2] * (1 + 1e-4)
         limits = [number["position_cmd_min"], number["position_cmd_max"]]
         assert limits == pytest.approx(list(model.actuator_forcerange[motor]))
         assert number["initial_position"] == HOME_RAD.get(joint, 0.0)
