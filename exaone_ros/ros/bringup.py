@@ -6,6 +6,7 @@ parameter files and topics belong together, and the files in launch/ hold nothin
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -281,7 +282,7 @@ def world_sdf_path(world: str) -> str:
 
 def _gazebo(given: Mapping[str, str]) -> list[Step]:
     headless = ["-s", "--headless-rendering"] if as_bool(given, "headless") else []
-    words = ["-r", *headless, "-v", given["gz_verbosity"], world_sdf_path(given["world"])]
+    words = ["-r", *headless, "-v", given["gz_verbosity"], shlex.quote(world_sdf_path(given["world"]))]  # for a shell
     sim_time = as_bool(given, "use_sim_time")
     clock: dict[str, Value] = {"use_sim_time": sim_time}
     return [

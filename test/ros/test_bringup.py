@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import shlex
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,10 @@ def test_a_world_of_ones_own_is_taken_by_path(tmp_path: Path) -> None:
     mine = tmp_path / "mine.sdf"
     mine.write_text("<sdf/>", encoding="utf-8")
     assert world_sdf_path(str(mine)) == str(mine)
+    blank = tmp_path / "two mugs.sdf"
+    blank.write_text("<sdf/>", encoding="utf-8")
+    (include,) = (step for step in GAZEBO.resolve({"world": str(blank)}) if isinstance(step, IncludePlan))
+    assert shlex.split(include.arguments["gz_args"])[-1] == str(blank)
 
 
 def test_the_double_refuses_what_launch_does_not_know(tmp_path: Path) -> None:
