@@ -41,6 +41,10 @@ class EngineHung(EngineError):
     """A call of the backend does not return; the engine that waits for it takes no more requests."""
 
 
+class ServerUnavailable(EngineError):
+    """The server that computes is not reached, does not answer in time or breaks down; asking later may help."""
+
+
 class SimulationError(ExaoneError, ValueError):
     """What was asked of the simulator is not valid: a scene, an image size, a trajectory."""
 

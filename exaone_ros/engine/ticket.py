@@ -7,12 +7,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from exaone_ros.engine.answers import TaskAnswer
-from exaone_ros.engine.job import Job
 from exaone_ros.engine.request import Request
 
 _log = logging.getLogger(__name__)
+
+
+class Cancellable(Protocol):
+    """What is behind a ticket: `job.Job`, or a call of a server."""
+
+    cancelled: bool
 
 
 class Ticket:
@@ -26,7 +32,7 @@ class Ticket:
         """Made by `EngineService.submit`; `wake` tells the service that something changed."""
         self.request = request
         self._wake = wake
-        self._job: Job | None = None
+        self._job: Cancellable | None = None
         self._began_s = time.monotonic()
         self._lock = threading.Lock()
         self._settled = False
@@ -77,7 +83,7 @@ class Ticket:
 
         self._future.add_done_callback(call)
 
-    def bind(self, job: Job) -> None:
+    def bind(self, job: Cancellable) -> None:
         """For the service: the job behind this ticket."""
         self._job = job
 

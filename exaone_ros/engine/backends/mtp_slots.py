@@ -88,9 +88,9 @@ class MtpSlots:
                 chain.result = result
         logits = []
         for row in rows:
-            result = self._chains[row.slot].result
-            assert result is not None
-            logits.append(result.logits[0])
+            last = self._chains[row.slot].result
+            assert last is not None
+            logits.append(last.logits[0])
         return logits
 
     def _entries(self, slot: int, length: int) -> int:

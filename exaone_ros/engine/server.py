@@ -1,0 +1,352 @@
+"""An engine that computes elsewhere: questions go to a server over the OpenAI-compatible API, typed results come back.
+
+Same `look`, `answer`, `submit` and `close` as the engines at hand. For when one machine is not enough: vLLM, SGLang,
+TensorRT-LLM, or `engine.serve`, which serves a checkpoint of ours.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Ordered
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from exaone_ros.engine.answers import FrameAnswers, TaskAnswer
+from exaone_ros.engine.breaker import CircuitBreaker, ServerHealth
+from exaone_ros.engine.openai_chat import Reply, jpeg_url, request_fields
+from exaone_ros.engine.request import Image, Picture, Request
+from exaone_ros.engine.sampling import GREEDY, Sampling
+from exaone_ros.engine.sequence import Outcome
+from exaone_ros.engine.ticket import Ticket
+from exaone_ros.engine.timings import Meter
+from exaone_ros.errors import EngineError, ExaoneError, ServerUnavailable, TaskError, require
+from exaone_ros.tasks import Task
+
+POLL_S = 0.02
+NO_KEY = "none"
+"""What a server that wants no key is given."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server is asked.
+
+    Attributes:
+        url: of its API, e.g. ``http://robot-brain:8000/v1``.
+        model: name of the model there.
+        key_variable: environment variable that holds the API key; unset = a server that wants none. A key is never
+            taken from anywhere else, so that none ends in a parameter file.
+        timeout_s: seconds without anything from the server after which a try has failed.
+        retries: more tries after a failed one, where there is time left and nobody has heard a part of the answer.
+        backoff_s: before the first of them, doubled for each further one, half of it at random.
+        concurrency: questions that are under way at the same time at most.
+        breaker_failures: failed tries in a row that make the server degraded.
+        breaker_cool_s: seconds between two tries then.
+        jpeg_quality: of the images, 1 to 100.
+        top_logprobs: alternatives asked for with each token, 0 to 20; 0 = no scores and probabilities.
+
+    Raises:
+        EngineError: a value is out of range.
+    """
+
+    url: str
+    model: str
+    key_variable: str = "EXAONE_SERVER_API_KEY"
+    timeout_s: float = 30.0
+    retries: int = 2
+    backoff_s: float = 0.2
+    concurrency: int = 8
+    breaker_failures: int = 3
+    breaker_cool_s: float = 5.0
+    jpeg_quality: int = 92
+    top_logprobs: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise EngineError(f"server: url is {self.url!r}; expected http://HOST:PORT/v1 or https://...")
+        if not self.model:
+            raise EngineError("server: model is empty; expected the name under which the server serves it")
+        for name, value, least, most in (
+            ("timeout_s", self.timeout_s, 0.01, 3600), ("retries", self.retries, 0, 10),
+            ("backoff_s", self.backoff_s, 0, 60), ("concurrency", self.concurrency, 1, 256),
+            ("breaker_failures", self.breaker_failures, 1, 100), ("breaker_cool_s", self.breaker_cool_s, 0, 3600),
+            ("jpeg_quality", self.jpeg_quality, 1, 100), ("top_logprobs", self.top_logprobs, 0, 20),
+        ):  # fmt: skip
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+                raise EngineError(f"server: {name} is {value!r}; expected {least} to {most}")
+
+
+class ServerFrame:
+    """A frame ready to be sent: its JPEG is made once for all questions. Holds nothing on the server."""
+
+    def __init__(self, picture: Picture, url: str) -> None:
+        self.picture = picture
+        self.height_px, self.width_px = picture.image.shape[:2]
+        self.url = url
+
+    def release(self) -> None:
+        """There is nothing to free."""
+
+    def __enter__(self) -> ServerFrame:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.release()
+
+
+@dataclass
+class _Call:
+    """One request on its way; `cancelled` may be set by any thread."""
+
+    request: Request
+    began_s: float
+    cancelled: bool = False
+    heard: bool = False
+    """A listener was given a piece of the answer: another try would say it again."""
+
+
+class ServerEngine:
+    """Answers tasks on images through a server. Any thread may call any method.
+
+    Args:
+        settings: which server, and how it is asked.
+
+    Raises:
+        MissingExtra: the client library is not installed.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._openai: Any = require("openai", "server")
+        self.settings = settings
+        key = os.environ.get(settings.key_variable) or NO_KEY
+        self._client: Any = self._openai.OpenAI(
+            base_url=settings.url, api_key=key, max_retries=0, timeout=settings.timeout_s
+        )
+        self._breaker = CircuitBreaker(settings.breaker_failures, settings.breaker_cool_s)
+        self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="server engine")
+        self._urls: dict[int, tuple[Picture, str]] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def health(self) -> ServerHealth:
+        """The server's named state with its reason."""
+        return self._breaker.health
+
+    def look(self, image: Image) -> ServerFrame:
+        """Make an image, uint8 RGB [H, W, 3], ready to be sent.
+
+        Raises:
+            ImageError: it is no such image.
+            EngineError: the engine is closed.
+        """
+        self._check_open()
+        return ServerFrame(Picture(image), jpeg_url(image, self.settings.jpeg_quality))
+
+    def answer(
+        self,
+        frame: ServerFrame | Image,
+        tasks: Ordered[Task],
+        *,
+        sampling: Sampling = GREEDY,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> FrameAnswers:
+        """Answer tasks on a frame, all at the same time; arguments as of `engine.Engine.answer`.
+
+        Raises:
+            ImageError: the image cannot be used.
+            EngineError: the engine is closed. A server that is gone fails the tasks, see `TaskAnswer.error`.
+        """
+        meter = Meter()
+        if not isinstance(frame, ServerFrame):
+            with meter.measure("preprocess_s"):
+                frame = self.look(frame)
+        tickets = [self._submit(Request(task, (frame.picture,), sampling=sampling), [frame.url]) for task in tasks]
+        while not all(ticket.done for ticket in tickets):
+            if cancelled():
+                for ticket in tickets:
+                    ticket.cancel()
+                break
+            open_ = next(ticket for ticket in tickets if not ticket.done)
+            try:
+                open_.result(POLL_S)
+            except TimeoutError:
+                continue
+        return FrameAnswers(tuple(ticket.result() for ticket in tickets), meter.read())
+
+    def submit(self, request: Request) -> Ticket:
+        """Ask; returns at once. As `service.EngineService.submit`; priorities are the server's business.
+
+        Raises:
+            ImageError: a picture cannot be used.
+            EngineError: the engine is closed.
+        """
+        self._check_open()
+        return self._submit(request, [self._url(picture) for picture in request.pictures])
+
+    def close(self) -> None:
+        """End: what waits fails now, what is under way with the next piece that comes, or at its timeout."""
+        self._closed = True
+        self._client.close()
+        self._pool.shutdown(wait=False, cancel_futures=False)
+
+    def __enter__(self) -> ServerEngine:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed; open a new one")
+
+    def _url(self, picture: Picture) -> str:
+        """The picture's JPEG, made once as long as it is among the last that were asked about."""
+        with self._lock:
+            known = self._urls.get(id(picture.image))
+            if known is None or known[0].image is not picture.image:
+                known = picture, jpeg_url(picture.image, self.settings.jpeg_quality)
+                self._urls[id(picture.image)] = known
+                while len(self._urls) > 2 * self.settings.concurrency:
+                    del self._urls[next(iter(self._urls))]
+            return known[1]
+
+    def _submit(self, request: Request, urls: list[str]) -> Ticket:
+        self._check_open()
+        call = _Call(request, time.monotonic())
+        ticket = Ticket(request, lambda: None)
+        ticket.bind(call)
+        future = self._pool.submit(self._run, call, urls)
+        future.add_done_callback(lambda done: ticket.settle(self._settled(call, done)))
+        return ticket
+
+    def _settled(self, call: _Call, done: concurrent.futures.Future[TaskAnswer]) -> TaskAnswer:
+        try:
+            return done.result()
+        except ExaoneError as error:
+            return self._ended(call, Outcome.FAILED, error=error)
+        except Exception as error:  # a task may be anybody's code, and nobody else would wake who waits
+            name = call.request.task.name
+            return self._ended(
+                call, Outcome.FAILED, error=EngineError(f"task '{name}': {type(error).__name__}: {error}")
+            )
+
+    def _ended(self, call: _Call, outcome: Outcome, **more: Any) -> TaskAnswer:
+        return TaskAnswer(call.request.task, outcome, latency_s=time.monotonic() - call.began_s, **more)
+
+    def _run(self, call: _Call, urls: list[str]) -> TaskAnswer:
+        """Ask until there is an answer, time or tries are used up, or the server refuses."""
+        request, settings = call.request, self.settings
+        task = request.task
+        fields = request_fields(task, urls, settings.model, request.sampling, settings.top_logprobs)
+        tries = 0
+        while True:
+            if call.cancelled:
+                return self._ended(call, Outcome.CANCELLED)
+            if self._late(request):
+                return self._ended(call, Outcome.DEADLINE)
+            if self._closed:
+                raise EngineError(f"task '{task.name}': the engine was closed")
+            if not self._breaker.allow():
+                health = self._breaker.health
+                raise ServerUnavailable(
+                    f"task '{task.name}' is refused: server {settings.url} is {health.state.value} ({health.reason}); "
+                    f"it is tried again in {health.retry_in_s:.1f} s"
+                )
+            try:
+                reply = self._ask(call, fields)
+            except ServerUnavailable as error:
+                self._breaker.failed(str(error))
+                tries += 1
+                if tries > settings.retries or call.heard or self._closed:
+                    raise
+                pause_s = settings.backoff_s * 2 ** (tries - 1) * random.uniform(0.5, 1.0)
+                if request.deadline_s is not None:
+                    pause_s = min(pause_s, max(0.0, request.deadline_s - time.monotonic()))
+                time.sleep(pause_s)
+                continue
+            self._breaker.succeeded()
+            return self._read(call, reply)
+
+    def _ask(self, call: _Call, fields: dict[str, Any]) -> Reply | None:
+        """One try; None: it was cancelled, or its deadline came.
+
+        Raises:
+            ServerUnavailable: the server was not reached, broke down or took too long.
+            TaskError: the server refuses the request.
+            EngineError: the server refuses us, or sends what is no reply.
+        """
+        openai, request, reply = self._openai, call.request, Reply()
+        where = f"task '{request.task.name}': server {self.settings.url}"
+        timeout_s = self.settings.timeout_s
+        if request.deadline_s is not None:
+            timeout_s = max(0.01, min(timeout_s, request.deadline_s - time.monotonic()))
+        try:
+            with self._client.chat.completions.create(**fields, timeout=timeout_s) as stream:
+                for chunk in stream:
+                    reasoning, text = reply.add(chunk.model_dump())
+                    self._tell(call, reasoning, text)
+                    if call.cancelled or self._late(request):
+                        return None
+                    if self._closed:
+                        raise EngineError(f"{where}: the engine was closed")
+        except openai.APITimeoutError as error:
+            raise ServerUnavailable(f"{where} sent nothing for {timeout_s:.1f} s") from error
+        except openai.APIConnectionError as error:
+            raise ServerUnavailable(f"{where} is not reached: {error.__cause__ or error}") from error
+        except openai.APIStatusError as error:
+            status, said = error.status_code, str(error)[:300]
+            if status in (408, 409, 429) or status >= 500:
+                raise ServerUnavailable(f"{where} answered with status {status}: {said}") from error
+            if status in (400, 413, 422):
+                raise TaskError(f"{where} refuses the request with status {status}: {said}") from error
+            variable = self.settings.key_variable
+            raise EngineError(
+                f"{where} refuses us with status {status}: {said}; check the address, the model's name "
+                f"'{self.settings.model}' and the key in {variable}"
+            ) from error
+        except openai.OpenAIError as error:  # an error inside of the stream
+            raise ServerUnavailable(f"{where} broke off: {error}") from error
+        except ValueError as error:  # what came is no JSON
+            raise ServerUnavailable(f"{where} sent what is no JSON: {error}") from error
+        if reply.finish is None:
+            raise ServerUnavailable(f"{where} broke off after {len(reply.text)} characters of the answer")
+        return reply
+
+    def _tell(self, call: _Call, reasoning: str, text: str) -> None:
+        request = call.request
+        for listener, piece in ((request.on_reasoning, reasoning), (request.on_text, text)):
+            if listener is not None and piece:
+                call.heard = True
+                listener(piece)
+
+    @staticmethod
+    def _late(request: Request) -> bool:
+        return request.deadline_s is not None and time.monotonic() >= request.deadline_s
+
+    def _read(self, call: _Call, reply: Reply | None) -> TaskAnswer:
+        task, request = call.request.task, call.request
+        if reply is None or self._late(request):
+            return self._ended(call, Outcome.CANCELLED if call.cancelled else Outcome.DEADLINE)
+        decoded = reply.decoded()
+        told: dict[str, Any] = {
+            "text": decoded.text, "reasoning": decoded.reasoning, "tokens": len(reply.entries),
+        }  # fmt: skip
+        cut = reply.finish == "length"
+        if cut and task.schema() is not None:
+            error = EngineError(
+                f"task '{task.name}': the answer did not end within the server's {task.max_tokens} tokens"
+            )
+            return self._ended(call, Outcome.FAILED, error=error, **told)
+        height_px, width_px = request.pictures[-1].image.shape[:2]
+        try:
+            result = task.read(decoded, width_px, height_px)
+        except ExaoneError as problem:
+            return self._ended(call, Outcome.FAILED, error=problem, **told)
+        return self._ended(call, Outcome.BUDGET if cut else Outcome.DONE, result=result, **told)

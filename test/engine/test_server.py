@@ -1,0 +1,375 @@
+"""The server engine against a real server process, and against servers that fail in every way that is told of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("openai")
+pytest.importorskip("onnxruntime")
+
+from exaone_ros.engine.breaker import CircuitBreaker, ServerState
+from exaone_ros.engine.engine import Engine
+from exaone_ros.engine.openai_chat import jpeg_url
+from exaone_ros.engine.request import Picture, Request
+from exaone_ros.engine.sequence import Outcome
+from exaone_ros.engine.server import ServerEngine, ServerSettings
+from exaone_ros.errors import EngineError, ImageError, ServerUnavailable, TaskError
+from exaone_ros.tasks import Ask, Count, Decide, Ground, Task
+
+REPOSITORY = Path(__file__).parents[2]
+KEY = "a key for tests"
+PATIENCE_S = 60.0
+TASKS: list[Task] = [
+    Ground(name="objects"),
+    Count(name="count"),
+    Decide(name="way", instruction="Is the way clear?", options=("clear", "blocked", "person")),
+    Decide(name="stop", instruction="Stop?", options=("yes", "no"), thinking=True, thinking_budget=40),
+    Ask(name="what", question="이것은 무엇이야?", answer_tokens=8),
+]
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    """A picture that JPEG changes little: smooth, with coloured boxes."""
+    rng = np.random.default_rng(seed)
+    image = np.full((240, 320, 3), 150, np.uint8)
+    for _ in range(4):
+        x, y = rng.integers(20, 240), rng.integers(20, 180)
+        image[y : y + 40, x : x + 40] = rng.integers(0, 256, 3)
+    return cv2.GaussianBlur(image, (5, 5), 0)
+
+
+class Served:
+    """A process that serves the bundled checkpoint."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "EXAONE_SERVER_API_KEY": KEY}
+        command = [sys.executable, "-m", "exaone_ros.engine.serve", "--port", "0", "--name", "tiny", "--threads", "1"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("serving tiny at http://"), line
+        self.url = line.split()[-1]
+
+    def end(self, how: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(PATIENCE_S)
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    served = Served()
+    yield served
+    assert served.end() == 0
+
+
+def settings(url: str, **changes: Any) -> ServerSettings:
+    calm: dict[str, Any] = {"timeout_s": PATIENCE_S, "retries": 0, "backoff_s": 0.01, "top_logprobs": 20}
+    return ServerSettings(url, "tiny", **{**calm, **changes})
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAONE_SERVER_API_KEY", KEY)
+
+
+def test_a_server_gives_the_results_of_the_engine_at_hand(served: Served, model_dir: Path) -> None:
+    image = picture()
+    data = np.frombuffer(base64.b64decode(jpeg_url(image, 92).partition(",")[2]), np.uint8)
+    as_sent = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    with Engine.open(model_dir, threads=1) as here:
+        expected = here.answer(as_sent, TASKS).answers
+    with ServerEngine(settings(served.url)) as engine, engine.look(image) as frame:
+        found = engine.answer(frame, TASKS)
+        assert engine.health.state is ServerState.OK
+    assert found.timings.total_s > 0
+    for there, local in zip(found.answers, expected, strict=True):
+        assert (there.outcome, there.text, there.reasoning) == (local.outcome, local.text, local.reasoning)
+        assert type(there.result) is type(local.result)
+    objects, decided = found.answers[0].result, found.answers[2].result
+    assert [(d.label, d.box) for d in objects.detections] == [(d.label, d.box) for d in expected[0].result.detections]
+    assert objects.detections
+    for there, local in zip(objects.detections, expected[0].result.detections, strict=True):
+        assert there.score == pytest.approx(local.score, abs=0.03)
+    assert decided.probabilities == pytest.approx(expected[2].result.probabilities, abs=0.03)
+
+
+def test_tickets_stream_what_is_said_and_can_be_cancelled(served: Served) -> None:
+    with ServerEngine(settings(served.url)) as engine:
+        heard: list[str] = []
+        thought: list[str] = []
+        one = Picture(picture(1))
+        stop = Decide(name="stop", instruction="Stop?", options=("yes", "no"), thinking=True, thinking_budget=60)
+        ticket = engine.submit(Request(stop, (one,), on_text=heard.append, on_reasoning=thought.append))
+        answer = ticket.result(PATIENCE_S)
+        assert answer.outcome in (Outcome.DONE, Outcome.BUDGET), answer.error
+        assert "".join(heard) == answer.text and "".join(thought).strip() == answer.reasoning
+        late = Request(Count(), (one,), deadline_s=time.monotonic() - 1)
+        assert engine.submit(late).result(PATIENCE_S).outcome is Outcome.DEADLINE
+        begun = threading.Event()
+        long = Ask(name="long", question="?", answer_tokens=400)
+        talking = engine.submit(Request(long, (one,), on_text=lambda text: begun.set()))
+        assert begun.wait(PATIENCE_S)
+        talking.cancel()
+        assert talking.result(PATIENCE_S).outcome in (Outcome.CANCELLED, Outcome.DONE, Outcome.BUDGET)
+        both = engine.answer(picture(1), [Count(), Count(name="other")], cancelled=lambda: True)
+        assert {a.outcome for a in both.answers} <= {Outcome.CANCELLED, Outcome.DONE}
+
+
+def test_a_wrong_key_or_name_is_named_and_not_tried_again(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ServerEngine(ServerSettings(served.url, "huge")) as engine:
+        (answer,) = engine.answer(picture(), [Count()]).answers
+        assert "status 404" in str(answer.error) and "model's name 'huge'" in str(answer.error)
+    monkeypatch.setenv("EXAONE_SERVER_API_KEY", "another")
+    with ServerEngine(settings(served.url)) as engine:
+        (answer,) = engine.answer(picture(), [Count()]).answers
+        assert "status 401" in str(answer.error) and "EXAONE_SERVER_API_KEY" in str(answer.error)
+        assert not isinstance(answer.error, ServerUnavailable)
+
+
+def test_a_request_that_the_server_refuses_is_the_task_s_error(served: Served) -> None:
+    with ServerEngine(settings(served.url)) as engine:
+        long = Ask(question="word " * 700, answer_tokens=400)
+        (answer,) = engine.answer(picture(), [long]).answers
+        assert isinstance(answer.error, TaskError) and "status 400" in str(answer.error)
+        assert engine.health.state is ServerState.OK
+
+
+def test_a_server_that_dies_in_the_middle_fails_by_name_and_is_degraded() -> None:
+    served = Served()
+    try:
+        with ServerEngine(settings(served.url, breaker_failures=1, breaker_cool_s=3600.0)) as engine:
+            begun = threading.Event()
+            long = Ask(name="long", question="?", answer_tokens=800, thinking=True, thinking_budget=100)
+            ticket = engine.submit(
+                Request(long, (Picture(picture()),), on_reasoning=lambda text: _hold(begun, served), on_text=str)
+            )
+            assert begun.wait(PATIENCE_S)
+            answer = ticket.result(PATIENCE_S)
+            assert answer.outcome is Outcome.FAILED
+            assert isinstance(answer.error, ServerUnavailable), answer.error
+            assert engine.health.state is ServerState.DEGRADED and engine.health.reason
+            (refused,) = engine.answer(picture(), [Count()]).answers
+            assert "is degraded" in str(refused.error) and "tried again in" in str(refused.error)
+    finally:
+        served.end(signal.SIGKILL)
+
+
+def _hold(begun: threading.Event, served: Served) -> None:
+    """At the first piece the server is killed; what it has sent by then may still be read."""
+    if not begun.is_set():
+        served.process.kill()
+        served.process.wait(PATIENCE_S)
+        begun.set()
+
+
+class Scripted:
+    """A server in this process that does what it is told, one reply after the other; the last is repeated."""
+
+    def __init__(self, *script: Callable[[BaseHTTPRequestHandler], None]) -> None:
+        self.requests: list[dict[str, Any]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: Any) -> None: ...
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.requests.append(body)
+                script[min(len(outer.requests), len(script)) - 1](self)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> Scripted:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def says(*contents: str, finish: str | None = "stop", **delta: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    """A stream of pieces; no `finish` = the connection ends before the answer does."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        for content in contents:
+            chunk = {"choices": [{"index": 0, "delta": {"content": content, **delta}}]}
+            handler.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        if finish is not None:
+            chunk = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
+            handler.wfile.write(f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode())
+
+    return reply
+
+
+def status(code: int) -> Callable[[BaseHTTPRequestHandler], None]:
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_error(code)
+
+    return reply
+
+
+def ask(url: str, task: Task | None = None, **changes: Any) -> tuple[Any, ServerEngine]:
+    with ServerEngine(settings(url, **changes)) as engine:
+        (answer,) = engine.answer(picture(), [task or Count()]).answers
+    return answer, engine
+
+
+def test_what_is_sent_is_what_servers_understand() -> None:
+    with Scripted(says('{"choice":"go","reason":"x"}')) as server:
+        task = Decide(instruction="Go?", options=("go", "stop"), reason=True, thinking=True)
+        answer, _ = ask(server.url, task, top_logprobs=3)
+    (body,) = server.requests
+    assert body["response_format"]["json_schema"]["schema"] == task.schema()
+    assert body["chat_template_kwargs"] == {"enable_thinking": True}
+    assert (body["logprobs"], body["top_logprobs"], body["stream"]) == (True, 3, True)
+    image, text = body["messages"][1]["content"]
+    assert image["image_url"]["url"].startswith("data:image/jpeg;base64,") and text["text"] == task.prompt()
+    assert answer.result.choice == "go"
+
+
+def test_a_server_that_recovers_is_asked_again_and_the_jpeg_is_made_once() -> None:
+    good = says('{"count":', "3}")
+    with Scripted(status(500), status(503), good) as server:
+        answer, engine = ask(server.url, retries=2)
+        assert answer.outcome is Outcome.DONE and answer.result.count == 3
+        assert len(server.requests) == 3
+        assert len({json.dumps(body["messages"]) for body in server.requests}) == 1
+        assert engine.health.state is ServerState.OK
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (status(500), "status 500"),
+        (status(429), "status 429"),
+        (says('{"count":', finish=None), "broke off after 9 characters"),
+        (lambda handler: handler.connection.close(), "is not reached"),
+    ],
+)
+def test_what_a_broken_server_does_is_named(script: Callable[[Any], None], message: str) -> None:
+    with Scripted(script) as server:
+        answer, _ = ask(server.url, retries=1)
+        assert len(server.requests) == 2
+    assert answer.outcome is Outcome.FAILED
+    assert isinstance(answer.error, ServerUnavailable) and message in str(answer.error)
+
+
+def test_a_server_that_is_slow_is_given_up() -> None:
+    release = threading.Event()
+    with Scripted(lambda handler: release.wait(PATIENCE_S) and None) as server:
+        answer, _ = ask(server.url, timeout_s=0.3)
+        release.set()
+    assert isinstance(answer.error, ServerUnavailable) and "sent nothing for 0.3 s" in str(answer.error)
+
+
+def test_nobody_is_there() -> None:
+    with Scripted(status(500)) as server:
+        url = server.url
+    answer, _ = ask(url)
+    assert isinstance(answer.error, ServerUnavailable) and "is not reached" in str(answer.error)
+
+
+def test_an_answer_of_which_a_part_was_heard_is_not_said_twice() -> None:
+    heard: list[str] = []
+    with Scripted(says('{"count":', finish=None)) as server, ServerEngine(settings(server.url, retries=3)) as engine:
+        ticket = engine.submit(Request(Count(), (Picture(picture()),), on_text=heard.append))
+        assert isinstance(ticket.result(PATIENCE_S).error, ServerUnavailable)
+    assert heard == ['{"count":'] and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("text", ['{"count": "many"}', "three", "", '{"choice": 3}'])
+def test_json_of_another_kind_is_the_task_s_failure_not_the_server_s(text: str) -> None:
+    with Scripted(says(text)) as server:
+        answer, engine = ask(server.url)
+    assert answer.outcome is Outcome.FAILED and isinstance(answer.error, TaskError)
+    assert answer.text == text and engine.health.state is ServerState.OK
+
+
+def test_cut_answers_are_told_by_their_kind() -> None:
+    with Scripted(says('{"count":', finish="length")) as server:
+        answer, _ = ask(server.url)
+    assert answer.outcome is Outcome.FAILED and "did not end within" in str(answer.error)
+    with Scripted(says("a mug and", finish="length")) as server:
+        answer, _ = ask(server.url, Ask(question="?"))
+    assert answer.outcome is Outcome.BUDGET and answer.text == "a mug and"
+
+
+def test_reasoning_is_found_where_servers_put_it() -> None:
+    task = Decide(instruction="?", options=("a", "b"), reason=False, thinking=True)
+    for script in (
+        says('<think>\nhm\n</think>\n\n{"choice":"a"}'),
+        says('hm\n</think>\n\n{"choice":"a"}'),
+        says('{"choice":"a"}', reasoning_content="hm"),
+        says('{"choice":"a"}', reasoning="hm"),
+    ):
+        with Scripted(script) as server:
+            answer, _ = ask(server.url, task)
+        assert (answer.outcome, answer.reasoning, answer.result.choice) == (Outcome.DONE, "hm", "a"), answer
+
+
+def test_the_breaker_opens_and_lets_one_through_after_a_while() -> None:
+    now = [0.0]
+    breaker = CircuitBreaker(2, 10.0, clock=lambda: now[0])
+    breaker.failed("a")
+    assert breaker.allow() and breaker.health.state is ServerState.OK
+    breaker.failed("b")
+    assert breaker.health.state is ServerState.DEGRADED and breaker.health.reason == "b"
+    assert breaker.health.retry_in_s == 10.0
+    assert not breaker.allow()
+    now[0] = 10.0
+    assert breaker.allow() and not breaker.allow()
+    breaker.failed("c")
+    now[0] = 20.0
+    assert breaker.allow()
+    breaker.succeeded()
+    assert breaker.allow() and breaker.health.state is ServerState.OK
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"url": "localhost:8000"}, {"model": ""}, {"retries": -1}, {"top_logprobs": 21}, {"jpeg_quality": 0},
+        {"timeout_s": 0}, {"concurrency": True},
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(EngineError, match=f"server: {next(iter(bad))} is"):
+        ServerSettings(**{"url": "http://localhost:1/v1", "model": "m", **bad})
+
+
+def test_after_close_nothing_is_asked_and_bad_images_are_refused() -> None:
+    engine = ServerEngine(settings("http://127.0.0.1:1/v1"))
+    with pytest.raises(ImageError, match="expected uint8"):
+        engine.look(np.zeros((4, 4), np.uint8))
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.answer(picture(), [Count()])
