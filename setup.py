@@ -19,6 +19,7 @@ EXTRAS = {
     "tensorrt": [*ENGINE, "tensorrt>=10.3"],
     "tensorrt-rtx": [*ENGINE, "tensorrt-rtx-cu13-bindings==1.7.1.116", "tensorrt-rtx-cu13-libs==1.7.1.116"],
     "torch": [*ENGINE, *REFERENCE],
+    "server": ["openai>=3,<4"],
     "sim": SIMULATION,
     "record": [*BAGS, "av>=12", "pyarrow>=14"],
     "demo": [*ENGINE, *SIMULATION, "onnxruntime>=1.22,<2", *BAGS, "psutil>=5.9", "rich>=13"],

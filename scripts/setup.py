@@ -21,7 +21,7 @@ from provision.wheels import DISTRIBUTIONS, WheelEnvironment
 from provision.workspace import install_on_ros
 
 # Requirement files that tests, linters and benchmarks add to what the nodes need.
-TEST_GROUPS = ("test", "record", "reference", "lint")
+TEST_GROUPS = ("test", "record", "reference", "server", "lint")
 
 _Result = TypeVar("_Result")
 

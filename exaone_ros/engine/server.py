@@ -24,11 +24,12 @@ from exaone_ros.engine.request import Image, Picture, Request
 from exaone_ros.engine.sampling import GREEDY, Sampling
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.ticket import Ticket
-from exaone_ros.engine.timings import Meter
+from exaone_ros.engine.timings import Meter, Timings
 from exaone_ros.errors import EngineError, ExaoneError, ServerUnavailable, TaskError, require
 from exaone_ros.tasks import Task
 
 POLL_S = 0.02
+CLOSE_S = 10.0
 NO_KEY = "none"
 """What a server that wants no key is given."""
 
@@ -132,6 +133,9 @@ class ServerEngine:
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="server engine")
         self._urls: dict[int, tuple[Picture, str]] = {}
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._open = 0
+        self._meter = Meter()
         self._closed = False
 
     @property
@@ -190,11 +194,32 @@ class ServerEngine:
         self._check_open()
         return self._submit(request, [self._url(picture) for picture in request.pictures])
 
-    def close(self) -> None:
-        """End: what waits fails now, what is under way with the next piece that comes, or at its timeout."""
+    @property
+    def refusal(self) -> str:
+        """Why new requests are refused for good; empty while they are taken. A degraded server is asked again."""
+        return "the engine is closed" if self._closed else ""
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that have not ended."""
+        with self._lock:
+            return self._open
+
+    def timings(self) -> Timings:
+        """What was done since the engine was opened: time from request to answer and tokens, all requests together."""
+        return self._meter.read()
+
+    def close(self, timeout_s: float = CLOSE_S) -> bool:
+        """End: what waits fails now, what is under way with the next piece that comes, or at its timeout.
+
+        Returns:
+            False where something is still under way after `timeout_s`.
+        """
         self._closed = True
         self._client.close()
-        self._pool.shutdown(wait=False, cancel_futures=False)
+        self._pool.shutdown(wait=False)
+        with self._idle:
+            return self._idle.wait_for(lambda: self._open == 0, timeout_s)
 
     def __enter__(self) -> ServerEngine:
         return self
@@ -222,9 +247,20 @@ class ServerEngine:
         call = _Call(request, time.monotonic())
         ticket = Ticket(request, lambda: None)
         ticket.bind(call)
+        with self._lock:
+            self._open += 1
         future = self._pool.submit(self._run, call, urls)
-        future.add_done_callback(lambda done: ticket.settle(self._settled(call, done)))
+        future.add_done_callback(lambda done: self._settle(ticket, call, done))
         return ticket
+
+    def _settle(self, ticket: Ticket, call: _Call, done: concurrent.futures.Future[TaskAnswer]) -> None:
+        answer = self._settled(call, done)
+        with self._idle:
+            self._open -= 1
+            self._meter.add("decode_s", answer.latency_s)
+            self._meter.add("tokens_sampled", answer.tokens)
+            self._idle.notify_all()
+        ticket.settle(answer)
 
     def _settled(self, call: _Call, done: concurrent.futures.Future[TaskAnswer]) -> TaskAnswer:
         try:

@@ -56,8 +56,12 @@ ANSWERS = {"detections": Detection2DArray, "counts": ObjectCounts, "decision": D
 def open_engine(settings: Settings) -> Any:
     """Open the engine that the settings name (imports what computes only now)."""
     from exaone_ros.engine.engine import Engine
+    from exaone_ros.engine.server import ServerEngine, ServerSettings
     from exaone_ros.engine.service import EngineService
 
+    if settings.backend == "server":
+        address = settings.server_url, settings.server_model
+        return ServerEngine(ServerSettings(*address, timeout_s=settings.engine_timeout_s))
     engine = Engine.open(
         settings.model,
         settings.backend,

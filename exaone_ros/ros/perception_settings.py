@@ -27,7 +27,11 @@ _CAMERA_NAME = re.compile(r"(?!qos_overrides$)[A-Za-z][A-Za-z0-9_]{0,31}")
 
 PARAMETERS = (
     Parameter("model", "", "Directory of the checkpoint in Hugging Face format; empty = the bundled tabletop model."),
-    Parameter("backend", "onnxruntime", "What computes.", choices=("onnxruntime", "torch")),
+    Parameter("backend", "onnxruntime", "What computes; server = another machine, see server_url.",
+              choices=("onnxruntime", "torch", "server")),
+    Parameter("server_url", "http://127.0.0.1:8000/v1", "Of backend server: address of its OpenAI-compatible API. Its "
+              "key comes from the environment, EXAONE_SERVER_API_KEY."),
+    Parameter("server_model", "", "Of backend server: name of the model there."),
     Parameter("device", "cpu", "Where it computes: cpu, cuda or cuda:N; what is asked for is used or refused."),
     Parameter("threads", 0, "Processor threads of the engine; 0 = the backend's default.", minimum=0, maximum=256),
     Parameter("slots", 8, "Sequences that fit into the KV cache: one for the image, one for each question asked "
@@ -130,6 +134,8 @@ class Settings:
     concurrent_looks: int
     engine_timeout_s: float
     image_converter: Converter
+    server_url: str = ""
+    server_model: str = ""
 
     @property
     def camera_names(self) -> tuple[str, ...]:
@@ -146,6 +152,8 @@ class Settings:
         model = Path(values["model"]).expanduser() if values["model"] else share_path(BUNDLED_MODEL)
         if not model.is_dir():
             raise ParameterError(f"'model' is '{model}'; expected the directory of a checkpoint")
+        if values["backend"] == "server" and not values["server_model"]:
+            raise ParameterError("'server_model' is empty; expected the name under which the server serves the model")
         cameras = _cameras_of(values)
         return cls(
             model=model,
@@ -159,6 +167,8 @@ class Settings:
             concurrent_looks=values["concurrent_looks"],
             engine_timeout_s=values["engine_timeout_s"],
             image_converter=values["image_converter"],
+            server_url=values["server_url"],
+            server_model=values["server_model"],
         )
 
 
