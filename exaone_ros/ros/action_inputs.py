@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class ActionInputs:
         self._listen(Decision, values["decision_topic"], self._on_decision)
         self._listen(CameraInfo, values["camera_info_topic"], lambda message: finder.on_camera_info(message.k))
         for camera, topic in settings.robot.camera_topics.items():
-            self._listen(Image, topic, lambda image, camera=camera: self._on_image(camera, image))
+            self._listen(Image, topic, partial(self._on_image, camera))
 
     def close(self) -> None:
         """End the subscriptions."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exaone_ros.sim import score, vocabulary
 
@@ -96,6 +97,6 @@ class Tally:
         }
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float]:
+def percentiles(values: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
     """Median and 95th percentile, rounded to 0.01."""
     return {"p50": round(float(np.percentile(values, 50)), 2), "p95": round(float(np.percentile(values, 95)), 2)}
