@@ -46,7 +46,7 @@ class Robot:
 def load_robot(path: Path | None = None, bundled_model: Callable[[], str] | None = None) -> Robot:
     """Read a robot file.
 
-    A file may begin with `extends: OTHER` (a file in the same folder): its own entries stand in place of the other's.
+    A file may say `extends: OTHER`, a path from its own folder: its entries then stand in place of the other's.
 
     Args:
         path: of the file; None = the bundled humanoid's.
@@ -57,20 +57,26 @@ def load_robot(path: Path | None = None, bundled_model: Callable[[], str] | None
         MissingExtra: MuJoCo is not installed.
     """
     path = path or share_path(DEFAULT_ROBOT)
-    entries = _entries(path)
-    if "extends" in entries:
-        base = path.parent / str(entries["extends"])
-        below = _entries(base)
-        if "extends" in below:
-            raise ActionError(f"robot file {path} extends {base}, which extends another; expected one that does not")
-        entries = below | entries
+    entries = _extended(path)
     try:
-        return _robot(entries, path.parent, bundled_model)
+        return _robot(entries, bundled_model)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         missing = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
         raise ActionError(f"robot file {path}: {missing}") from error
     except ExaoneError as error:
         raise ActionError(f"robot file {path}: {error}") from error
+
+
+def _extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What stands in a robot file and in those that it extends; `model` is a path from anywhere."""
+    if path.resolve() in above:
+        raise ActionError(f"robot file {above[0]} extends {path}, which extends it in turn; expected an end of it")
+    entries = _entries(path)
+    if entries.get("model"):
+        entries["model"] = str(path.parent / Path(str(entries["model"])).expanduser())
+    if "extends" not in entries:
+        return entries
+    return _extended(path.parent / str(entries.pop("extends")), (*above, path.resolve())) | entries
 
 
 def _entries(path: Path) -> dict[str, Any]:
@@ -85,8 +91,8 @@ def _entries(path: Path) -> dict[str, Any]:
     return entries
 
 
-def _robot(entries: Mapping[str, Any], folder: Path, bundled_model: Callable[[], str] | None) -> Robot:
-    mjcf = _model(str(entries.get("model") or ""), folder, bundled_model)
+def _robot(entries: Mapping[str, Any], bundled_model: Callable[[], str] | None) -> Robot:
+    mjcf = _model(str(entries.get("model") or ""), bundled_model)
     kinematics = Kinematics(mjcf)
     joints = tuple(
         Joint(name, *kinematics.limits(name), float(velocity)) for name, velocity in entries["joints"].items()
@@ -110,12 +116,12 @@ def _robot(entries: Mapping[str, Any], folder: Path, bundled_model: Callable[[],
     return Robot(spec, mjcf, arms, str(entries.get("camera", "")), cameras, dict(entries.get("rest") or {}))
 
 
-def _model(name: str, folder: Path, bundled_model: Callable[[], str] | None) -> str:
+def _model(name: str, bundled_model: Callable[[], str] | None) -> str:
     if not name:
         if bundled_model is None:
             raise ActionError("'model' is empty; expected the name of an MJCF file")
         return bundled_model()
-    path = folder / Path(name).expanduser()
+    path = Path(name)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -62,9 +62,25 @@ def test_a_file_may_extend_another(tmp_path: Path) -> None:
     )
     assert camera.camera_topics == {"head": "image_raw"}
     assert (camera.spec.joints, camera.spec.fps) == (base.spec.joints, 10.0)
+    bundled = share_path("config/tabletop_humanoid_camera.yaml")
+    (tmp_path / "mine.yaml").write_text(f"extends: {bundled}\ncameras: {{head: my_camera/image_raw}}\n")
+    mine = load_robot(tmp_path / "mine.yaml", robot_mjcf)
+    assert mine.camera_topics == {"head": "my_camera/image_raw"}
+    assert mine.spec.hash == camera.spec.hash  # heads that were trained for the one work with the other
+
+
+def test_a_model_is_found_from_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "robot.xml").write_text(robot_mjcf())
+    (tmp_path / "base" / "robot.yaml").write_text(f"extends: {share_path(DEFAULT_ROBOT)}\nmodel: robot.xml\n")
+    (tmp_path / "mine.yaml").write_text("extends: base/robot.yaml\nfps: 20\n")
+    assert load_robot(tmp_path / "mine.yaml").spec.fps == 20
+
+
+def test_what_cannot_be_extended_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: b.yaml")
     (tmp_path / "b.yaml").write_text("extends: a.yaml")
-    with pytest.raises(ActionError, match=r"extends .*b\.yaml, which extends another"):
+    with pytest.raises(ActionError, match=r"a\.yaml, which extends it in turn"):
         load_robot(tmp_path / "a.yaml", robot_mjcf)
     (tmp_path / "a.yaml").write_text("extends: c.yaml")
     with pytest.raises(ActionError, match=r"c\.yaml cannot be read"):
