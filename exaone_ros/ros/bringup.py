@@ -164,7 +164,7 @@ def _file(given: Mapping[str, str], name: str) -> str:
     path = Path(given[name]).expanduser()
     if not path.is_file():
         raise LaunchError(f"launch argument '{name}' is '{given[name]}'; expected the path of a file")
-    return str(path.resolve())
+    return str(path.absolute())
 
 
 def _texts(given: Mapping[str, str], *names: str) -> dict[str, Value]:
@@ -273,7 +273,7 @@ def world_sdf_path(world: str) -> str:
         path = Path(world).expanduser()
         if not path.is_file():
             raise LaunchError(f"world '{world}' is no file; expected an SDF file or the name of one of our worlds")
-        return str(path.resolve())
+        return str(path.absolute())
     known = sorted(path.stem for path in share_path("worlds").glob("*.sdf"))
     if world not in known:
         raise LaunchError(f"world '{world}' does not exist; expected one of {', '.join(known)} or an SDF file")

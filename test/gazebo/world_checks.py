@@ -176,16 +176,16 @@ class TestGazebo(unittest.TestCase):
         centre = np.frombuffer(depth.data, np.float32).reshape(HEIGHT, WIDTH)[230:250, 310:330]
         self.assertTrue(np.isfinite(centre).all() and (centre > 0.2).all() and (centre < 6.0).all(), centre)
 
-    def test_5_the_frames_lead_from_the_base_to_the_camera(self) -> None:
+    def test_5_the_frames_lead_from_the_world_to_the_camera(self) -> None:
         def parents() -> dict[str, str] | None:
             messages = self.listener.received["/tf"] + self.listener.received["/tf_static"]
             found = {t.child_frame_id: t.header.frame_id for message in messages for t in message.transforms}
             frame = FRAME
             while frame in found:
                 frame = found[frame]
-            return found if frame == "base_link" else None
+            return found if frame == "world" else None
 
-        self.listener.wait(parents, f"frames from base_link to {FRAME}")
+        self.listener.wait(parents, f"frames from the world to {FRAME}")
 
     def test_6_the_boxes_are_those_of_the_other_simulator(self) -> None:
         """The same world, drawn by MuJoCo from where Gazebo's head looks."""

@@ -1,4 +1,4 @@
-"""URDF for robot_state_publisher, RViz and MoveIt: `base_link` on the floor between the feet, the pelvis mounted on it.
+"""URDF for robot_state_publisher, RViz and MoveIt: `world`, `base_link` between the feet, the pelvis mounted on it.
 
 URDF has no capsules and ellipsoids: a capsule is a cylinder and two balls, an ellipsoid a unit ball that is scaled.
 """
@@ -27,6 +27,8 @@ from exaone_ros.sim.export.sdf import ROBOT, TENSOR, VIRTUAL_INERTIA, VIRTUAL_MA
 from exaone_ros.sim.export.xml import add, document, number, numbers
 from exaone_ros.sim.humanoid import CAMERA_FRAME_ID
 
+WORLD_FRAME = "world"
+"""The frame of ground truth: the floor between the robot's feet, where the base link is while it stands there."""
 BASE_LINK = "base_link"
 UNIT_BALL = "unit_ball"
 PACKAGE_URI = "package://exaone_ros/description/meshes"
@@ -35,7 +37,9 @@ PACKAGE_URI = "package://exaone_ros/description/meshes"
 def robot_urdf(robot: Link) -> str:
     """The robot as URDF."""
     root = Element("robot", name=ROBOT)
-    add(root, "link", name=BASE_LINK)  # without mass: KDL wants none at the root
+    add(root, "link", name=WORLD_FRAME)  # without mass: KDL wants none at the root
+    add(root, "link", name=BASE_LINK)
+    _add_fixed(root, "world_mount", WORLD_FRAME, BASE_LINK, IDENTITY)
     _add_fixed(root, "pelvis_mount", BASE_LINK, robot.name, robot.pose)
     _add_link(root, robot, "")
     return document(root)

@@ -69,7 +69,7 @@ def test_limits_efforts_and_inertias(robot: Element, tabletop: TabletopModel) ->
         assert float(dynamics.attrib["damping"]) == pytest.approx(model.dof_damping[dof])
     for link in robot.findall("link"):
         inertial, name = link.find("inertial"), link.attrib["name"]
-        if name in ("base_link", "head_camera_link", "head_camera_optical_frame"):
+        if name in ("world", "base_link", "head_camera_link", "head_camera_optical_frame"):
             assert inertial is None
             continue
         assert inertial is not None
@@ -128,11 +128,11 @@ def test_a_parser_of_ros_finds_nothing_to_complain_about() -> None:
     parser.xmlr.core.on_error = complaints.append
     model = parser.URDF.from_xml_file(str(share_path(PATH)))
     assert complaints == []
-    assert model.get_root() == "base_link"
+    assert model.get_root() == "world"
     assert [joint for joint in model.joint_map if model.joint_map[joint].type != "fixed"] != []
-    chain = model.get_chain("base_link", "head_camera_optical_frame", links=False)
+    chain = model.get_chain("world", "head_camera_optical_frame", links=False)
     assert chain == [
-        "pelvis_mount", "waist_yaw", "waist_pitch", "head_pan", "head_tilt",
+        "world_mount", "pelvis_mount", "waist_yaw", "waist_pitch", "head_pan", "head_tilt",
         "head_camera_mount", "head_camera_optical_mount",
     ]  # fmt: skip
     for name, joint in model.joint_map.items():
@@ -159,7 +159,7 @@ def test_shapes_cover_what_mujoco_draws(robot: Element, tabletop: TabletopModel)
     model, kinds = tabletop.model, mujoco.mjtGeom
     for link in robot.findall("link"):
         name = link.attrib["name"]
-        if name == "base_link" or not link.findall("visual"):
+        if name in ("world", "base_link") or not link.findall("visual"):
             continue
         body = int(model.body(name).id)
         expected = 0.0
