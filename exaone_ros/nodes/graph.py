@@ -64,6 +64,7 @@ MEANINGS = {
     "markers": "the same for RViz and Foxglove; only while subscribed",
     "run_policy": "carry out an instruction by moving the robot",
     "set_tasks": "replace what is asked, all or nothing",
+    "answer": "what a standing question in words was answered",
     "status": "heartbeat: the node's state and its cameras",
     "tasks": "what is asked now; latched",
 }

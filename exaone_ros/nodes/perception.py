@@ -42,12 +42,15 @@ from exaone_ros.ros.parameters import ParameterSet
 from exaone_ros.ros.perception_settings import PARAMETERS, CameraSettings, Settings, parameters_of_cameras
 from exaone_ros.ros.pixels import PixelReader
 from exaone_ros.ros.schedule import TaskBoard, check_standing_tasks
-from exaone_ros.ros.spin import run_node
+from exaone_ros.ros.spin import NodeCannotGoOn, run_node
 from exaone_ros.ros.worker import PerceptionWorker
 from exaone_ros.tasks import StandingTask
 
 STOP_WITHIN_S = 5.0
 """How long a cleanup waits for the engine to come back from the step it is at."""
+
+MAX_OPEN_REQUESTS = 4096
+"""As many as tasks and goals can be: those are bounded where they come in, with reasons that name them."""
 
 ANSWERS = {"detections": Detection2DArray, "counts": ObjectCounts, "decision": Decision, "answer": Answer}
 """The topics of each camera."""
@@ -70,7 +73,7 @@ def open_engine(settings: Settings) -> Any:
         threads=settings.threads,
         device=settings.device,
     )
-    return EngineService(engine, hang_s=settings.engine_timeout_s)
+    return EngineService(engine, max_open=MAX_OPEN_REQUESTS, hang_s=settings.engine_timeout_s)
 
 
 class Perception(ManagedNode):
@@ -125,6 +128,7 @@ class Perception(ManagedNode):
             self._meter,
             self._once,
         )
+        self._keeper.on_hang = self._on_hang
         for camera in settings.cameras:
             for name, kind in ANSWERS.items():
                 topic = camera.prefix + name
@@ -284,6 +288,16 @@ class Perception(ManagedNode):
             self._topics[prefix + "decision"].publish(decision)
         for answer in messages.answer_messages(publication):
             self._topics[prefix + "answer"].publish(answer)
+
+    def _on_hang(self, what: str) -> None:
+        """Called in the worker's thread: nothing in this process can help."""
+        executor = self.executor
+        if self._parameters_kept["end_on_hang"] and executor is not None:
+
+            def give_up() -> None:
+                raise NodeCannotGoOn(f"the engine hangs: {what}")
+
+            executor.create_task(give_up)
 
     def _ask_defaults(self) -> tuple[str, float]:
         first = self._settings.camera_names[0] if self._settings is not None else ""

@@ -61,6 +61,8 @@ class EngineKeeper:
         self.meter, self._log, self._clock = meter, log, clock
         self.on_open: Callable[[], None] = lambda: None
         """Called when the engine has been opened anew."""
+        self.on_hang: Callable[[str], None] = lambda what: None
+        """Called once, with what is known, when the engine hangs."""
         self._lock = threading.Lock()
         self._engine: AskedEngine | None = opener()
         self._closed = threading.Event()
@@ -101,7 +103,8 @@ class EngineKeeper:
         with self._lock:
             self._in_a_row += 1
             self.trouble = what
-            self._hung = self._hung or isinstance(error, EngineHung)
+            first_hang = isinstance(error, EngineHung) and not self._hung
+            self._hung = self._hung or first_hang
             limit = self._restart_after()
             dead = self._engine is not None and bool(self._engine.refusal)
             again = not self._hung and limit > 0 and (dead or self._in_a_row >= limit)
@@ -112,6 +115,8 @@ class EngineKeeper:
             self._not_before_s = self._clock() + RETRY_S
         if self._hung:
             self._log.error("engine.hung", f"the engine hangs: {what}")
+            if first_hang:
+                self.on_hang(what)
         else:
             self._log.error(
                 f"engine.{type(error).__name__}", f"the engine failed, tried again each {RETRY_S:g} s: {what}"

@@ -65,6 +65,8 @@ PARAMETERS = (
               minimum=1, maximum=256, live=True),
     Parameter("engine_timeout_s", 60.0, "A call of the backend that takes longer hangs: the state is engine_failed "
               "then.", unit="s", minimum=1.0, maximum=3600.0),
+    Parameter("end_on_hang", False, "End the process, with code 1, when the engine hangs: for launch files that "
+              "respawn it.", live=True),
     Parameter("engine_restart_after", 3, "Failures in a row after which the engine is opened anew; 0 = never.",
               minimum=0, maximum=1000, live=True),
     Parameter("autostart", True, "Configure and activate at start, without a lifecycle manager."),

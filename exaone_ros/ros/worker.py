@@ -163,6 +163,8 @@ class PerceptionWorker:
         if picture is None:
             return
         due = schedule.take_due(frame.stamp_ns, asked, overdue_only=wait)
+        if not due:
+            return  # the tasks have been replaced just now
         look = Look(
             camera, frame, due, taken_s=taken_s, start_age_s=start_age_s, convert_s=time.perf_counter() - taken_s
         )

@@ -20,7 +20,7 @@ from exaone_ros.engine.request import Request
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.ticket import Ticket
 from exaone_ros.engine.timings import Timings
-from exaone_ros.errors import EngineError
+from exaone_ros.errors import EngineError, EngineHung
 from exaone_ros.tasks import Answer, Ask, Count, Counted, Decide, Decided, Detection, Ground, Grounding, Task
 
 TIMINGS = Timings(encode_s=0.004, decode_s=0.01, tokens_sampled=6, tokens_forced=4)
@@ -133,6 +133,13 @@ def _answer(images: list[np.ndarray], task: Task) -> TaskAnswer:
         probabilities = tuple(0.9 if i == chosen else rest for i in range(len(task.options)))
         result = Decided(task.options[chosen], task.options, probabilities, "because of the pixels")
     return TaskAnswer(task, Outcome.DONE, result)
+
+
+class HungEngine(FakeEngine):
+    """An engine that hangs, and says so as the service's watchdog does."""
+
+    def submit(self, request: Request) -> Ticket:
+        raise EngineHung("backend 'fake' has not returned from a call for 60 s")
 
 
 class GatedEngine(FakeEngine):

@@ -10,7 +10,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, HungEngine
 
 from exaone_ros.errors import CheckpointError
 from exaone_ros.nodes.perception import Perception
@@ -21,6 +21,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--delay-s", type=float, default=0.0, help="each answer takes this long")
 parser.add_argument("--failures", type=int, default=0, help="that many looks fail at first")
 parser.add_argument("--dies-after", type=int, default=0, help="looks after which the first engine fails for ever")
+parser.add_argument("--hangs", action="store_true", help="the engine says that it hangs")
 parser.add_argument("--load-s", type=float, default=0.0, help="opening the engine takes this long")
 options, _ = parser.parse_known_args(sys.argv[1 : sys.argv.index("--ros-args")])
 
@@ -32,6 +33,8 @@ def open_engine(settings: Settings) -> Any:
         raise ZeroDivisionError("a bug in the engine")
     print("opening", flush=True)
     time.sleep(options.load_s)
+    if options.hangs:
+        return HungEngine()
     dies_after = options.dies_after or float("inf")
     options.dies_after = 0  # the next one is sound
     return FakeEngine(delay_s=options.delay_s, failures=options.failures, dies_after=dies_after)

@@ -78,13 +78,17 @@ class Peer:
 
     def listen(self, kind: type, topic: str, qos: QoSProfile | int = 100) -> None:
         """Receive one more topic; on the executor's thread, as rclpy wants it."""
+        self.run(lambda: self.node.create_subscription(kind, topic, lambda m: self._on_message(topic, m), qos))
+
+    def run(self, work: Callable[[], Any]) -> None:
+        """Run something on the executor's thread and wait for it."""
         done = threading.Event()
 
-        def subscribe() -> None:
-            self.node.create_subscription(kind, topic, lambda m: self._on_message(topic, m), qos)
+        def run() -> None:
+            work()
             done.set()
 
-        self._executor.create_task(subscribe)
+        self._executor.create_task(run)
         assert done.wait(PATIENCE_S)
 
     def wait(self, find: Callable[[], T | None], what: str) -> T:

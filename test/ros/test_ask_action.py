@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("rclpy")
 
 from action_msgs.msg import GoalStatus
-from peer import PATIENCE_S, Pair, Peer, perceiving, red_box
-from rclpy.action import ActionClient
+from ask_client import AskClient, Goal
+from peer import Pair, perceiving, red_box
 
 from exaone_interfaces.action import Ask
 from exaone_interfaces.msg import Task
@@ -23,72 +21,17 @@ WORDS = Task(name="words", kind="ask", instruction="What is there?")
 WAY = Task(name="way", kind="decide", instruction="Is the way clear?", options=["clear", "blocked"])
 
 
-class Goal:
-    """A goal that was sent, and what came of it; waits are for events."""
-
-    def __init__(self, client: Client, goal: Ask.Goal) -> None:
-        self.peer, self.feedback, self._done = client.peer, [], threading.Event()
-        self.handle: Any = None
-        self.answer: Any = None
-        client.run(lambda: client.client.send_goal_async(goal, self._on_feedback).add_done_callback(self._on_taken))
-
-    def _on_feedback(self, message: Any) -> None:
-        with self.peer.changed:
-            self.feedback.append(message.feedback)
-            self.peer.changed.notify_all()
-
-    def _on_taken(self, future: Any) -> None:
-        self.handle = future.result()
-        self.handle.get_result_async().add_done_callback(self._on_result)
-        with self.peer.changed:
-            self.peer.changed.notify_all()
-
-    def _on_result(self, future: Any) -> None:
-        self.answer = future.result()
-        self._done.set()
-        with self.peer.changed:
-            self.peer.changed.notify_all()
-
-    def result(self) -> tuple[int, Ask.Result]:
-        """Wait for the end; status and result."""
-        assert self._done.wait(PATIENCE_S), "no result came"
-        return self.answer.status, self.answer.result
-
-
-class Client:
-    """An action client on the peer's executor."""
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.client: Any = None
-
-        def make() -> None:
-            self.client = ActionClient(peer.node, Ask, "ask")
-
-        self.run(make)
-        assert self.client.wait_for_server(PATIENCE_S)
-
-    def run(self, work: Any) -> None:
-        """Run something on the executor's thread and wait for it."""
-        done = threading.Event()
-        self.peer._executor.create_task(lambda: (work(), done.set()))
-        assert done.wait(PATIENCE_S)
-
-    def ask(self, task: Task, *cameras: str) -> Goal:
-        return Goal(self, Ask.Goal(task=task, cameras=list(cameras)))
-
-
 @pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, Client]]:
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, AskClient]]:
     """A node whose answers take half a second."""
     parameters = {"max_age_s": 600.0, "max_asks": 3}
     with perceiving(tmp_path_factory.mktemp("ask"), "--delay-s", "0.5", **parameters) as pair:
-        client = Client(pair.peer)
+        client = AskClient(pair.peer)
         pair.peer.warm_up()
         yield pair, client
 
 
-def test_a_decision_is_typed_and_carries_the_image_it_was_read_from(slow: tuple[Pair, Client]) -> None:
+def test_a_decision_is_typed_and_carries_the_image_it_was_read_from(slow: tuple[Pair, AskClient]) -> None:
     pair, client = slow
     stamp_ns = pair.peer.send(RED)
     pair.peer.answer("decision", stamp_ns)
@@ -105,7 +48,7 @@ def test_a_decision_is_typed_and_carries_the_image_it_was_read_from(slow: tuple[
     assert result.latency.sec + result.latency.nanosec > 0 and result.age.sec + result.age.nanosec > 0
 
 
-def test_text_and_reasoning_are_streamed_and_several_goals_run_at_once(slow: tuple[Pair, Client]) -> None:
+def test_text_and_reasoning_are_streamed_and_several_goals_run_at_once(slow: tuple[Pair, AskClient]) -> None:
     pair, client = slow
     pair.peer.send(RED)
     thoughtful = Task(name="think", kind="ask", instruction="What is there?", thinking=True)
@@ -123,12 +66,12 @@ def test_text_and_reasoning_are_streamed_and_several_goals_run_at_once(slow: tup
     assert list(boxes.labels) == ["red box"] and list(boxes.boxes) == [4, 4, 40, 40] and list(boxes.scores) == [0.75]
 
 
-def test_a_goal_can_be_cancelled_and_the_next_is_answered(slow: tuple[Pair, Client]) -> None:
+def test_a_goal_can_be_cancelled_and_the_next_is_answered(slow: tuple[Pair, AskClient]) -> None:
     pair, client = slow
     pair.peer.send(RED)
     goal = client.ask(Task(name="endless", kind="ask", instruction="What is there?"))
     pair.peer.wait(lambda: goal.feedback, "the first text")
-    client.run(lambda: goal.handle.cancel_goal_async())
+    pair.peer.run(lambda: goal.handle.cancel_goal_async())
     status, result = goal.result()
     assert (status, result.error_code) == (GoalStatus.STATUS_CANCELED, Ask.Result.ERROR_CANCELLED)
     assert client.ask(WAY).result()[1].error_code == Ask.Result.ERROR_NONE
@@ -145,7 +88,7 @@ def test_a_goal_can_be_cancelled_and_the_next_is_answered(slow: tuple[Pair, Clie
     ],
 )
 def test_what_cannot_be_answered_ends_with_a_code_and_a_reason(
-    slow: tuple[Pair, Client], task: Task, cameras: tuple[str, ...], code: int, words: str
+    slow: tuple[Pair, AskClient], task: Task, cameras: tuple[str, ...], code: int, words: str
 ) -> None:
     pair, client = slow
     pair.peer.send(RED)
@@ -156,7 +99,7 @@ def test_what_cannot_be_answered_ends_with_a_code_and_a_reason(
 
 def test_goals_survive_a_camera_hiccup_or_end_with_that_reason(tmp_path: Path) -> None:
     with perceiving(tmp_path, max_age_s=2.0) as pair:
-        peer, client = pair.peer, Client(pair.peer)
+        peer, client = pair.peer, AskClient(pair.peer)
         waiting = client.ask(WAY)  # no camera yet
         hasty = client.ask(Task(name="hasty", kind="ground", deadline=0.2))
         status, result = hasty.result()
@@ -172,7 +115,7 @@ def test_goals_survive_a_camera_hiccup_or_end_with_that_reason(tmp_path: Path) -
 
 def test_more_goals_than_may_be_are_refused_as_busy(tmp_path: Path) -> None:
     with perceiving(tmp_path, max_asks=1) as pair:
-        client = Client(pair.peer)
+        client = AskClient(pair.peer)
         first = client.ask(WAY)  # waits for an image
         assert client.ask(WAY).result()[1].error_code == Ask.Result.ERROR_BUSY
         pair.peer.stream(RED, lambda: first.answer, "an answer to the first")

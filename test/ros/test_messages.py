@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exaone_interfaces.msg import Answer as AnswerMessage
 from exaone_interfaces.msg import Decision
 from exaone_interfaces.msg import Task as TaskMessage
 from exaone_ros.engine.answers import TaskAnswer
@@ -17,6 +18,7 @@ from exaone_ros.ros import messages
 from exaone_ros.ros.camera import CameraFrame
 from exaone_ros.ros.look import Publication, TimelyAnswer
 from exaone_ros.tasks import (
+    Answer,
     Ask,
     Count,
     Counted,
@@ -174,3 +176,25 @@ def test_stamps_are_exact(nanoseconds: int) -> None:
 def test_durations_may_be_negative(nanoseconds: int) -> None:
     duration = messages.ns_to_duration(nanoseconds)
     assert duration.sec * S + duration.nanosec == nanoseconds
+
+
+def test_answers_in_words_say_how_they_ended() -> None:
+    ask = Ask(name="words", question="What is there?", thinking=True)
+    made = messages.answer_messages(
+        publication(
+            done(ask, Answer("a mug", "I see a mug.")),
+            TimelyAnswer(TaskAnswer(ask, Outcome.BUDGET, Answer("a m"))),
+            TimelyAnswer(TaskAnswer(ask, Outcome.DEADLINE), missed_deadline=True),
+            TimelyAnswer(TaskAnswer(ask, Outcome.FAILED, error=EngineError("no memory"))),
+            done(WAY, DECIDED),
+        )
+    )
+    assert [message.outcome for message in made] == [
+        AnswerMessage.OUTCOME_DONE,
+        AnswerMessage.OUTCOME_BUDGET,
+        AnswerMessage.OUTCOME_DEADLINE,
+        AnswerMessage.OUTCOME_FAILED,
+    ]
+    assert (made[0].text, made[0].reasoning, made[0].message) == ("a mug", "I see a mug.", "")
+    assert made[0].header.stamp.sec == 12 and made[0].latency.nanosec == S // 4
+    assert made[1].text == "a m" and "budget" in made[1].message and made[3].message == "no memory"

@@ -18,7 +18,7 @@ from peer import Pair, Peer, perceiving, red_box
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from exaone_interfaces.msg import Decision, Task, Tasks
+from exaone_interfaces.msg import Answer, Decision, Task, Tasks
 from exaone_interfaces.srv import GetTasks, SetTasks
 from exaone_ros.ros import qos
 from exaone_ros.ros.image import rgb_to_image
@@ -170,6 +170,19 @@ def test_the_tasks_are_latched_and_one_that_is_added_is_asked_on_the_next_frame(
     assert not peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=[])).success
     assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=before)).success
     assert peer.wait(lambda: peer.received["tasks"][2:], "the tasks as before")[0].tasks == before  # no refused ones
+
+
+def test_a_standing_question_in_words_is_answered_on_its_topic(peer: Peer) -> None:
+    before = peer.call(GetTasks, "get_tasks", GetTasks.Request()).tasks
+    words = Task(name="words", kind="ask", instruction="What is there?", rate=5.0)
+    assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=[*before, words])).success
+    peer.listen(Answer, "answer")
+    image = red_box(1, 1, 9, 9)
+    said = peer.stream(image, lambda: peer.received["answer"], "an answer in words")[0]
+    assert (said.task, said.question, said.text) == ("words", "What is there?", "I see 1 red of 1")
+    assert (said.outcome, said.message, said.header.frame_id) == (Answer.OUTCOME_DONE, "", "camera_optical_frame")
+    assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=before)).success
+    peer.answer("decision", peer.send(image))  # nothing of the above is still on its way
 
 
 def test_one_failing_task_is_named_and_spares_the_others(peer: Peer) -> None:

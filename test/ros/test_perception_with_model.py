@@ -13,9 +13,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from ask_client import AskClient
 from model.tiny_checkpoint import random_weights, write_safetensors
 from peer import Pair, perceiving
 
+from exaone_interfaces.action import Ask
+from exaone_interfaces.msg import Task
 from exaone_ros.ros.messages import box_of
 
 BUNDLED = Path(__file__).parents[2] / "models" / "exaone4_5-tabletop-tiny"
@@ -65,6 +68,24 @@ def test_real_answers_to_a_real_image(pair: Pair) -> None:
     for stage in ("convert", "preprocess", "encode", "prefix", "prefill", "decode", "grammar", "total"):
         assert float(seen[f"stage.{stage}.p50"].split()[0]) > 0, stage
     assert float(seen["tokens_per_s"]) > 0
+
+
+def test_the_real_engine_answers_a_goal_beside_the_standing_tasks(pair: Pair) -> None:
+    client = AskClient(pair.peer)
+    image = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
+    way = Task(name="asked", kind="decide", instruction="Is the way clear?", options=["clear", "blocked", "person"])
+    words = Task(name="words", kind="ask", instruction="What is on the table?", max_tokens=8)
+    goals = [client.ask(way), client.ask(words)]
+    pair.peer.stream(image, lambda: all(goal.answer for goal in goals), "both results", every_s=1.0)
+    decided, said = (goal.answer.result for goal in goals)
+    assert decided.error_code == said.error_code == Ask.Result.ERROR_NONE, (decided.error_msg, said.error_msg)
+    assert decided.choice in decided.options and sum(decided.probabilities) == pytest.approx(1.0, abs=1e-5)
+    assert said.headers[0].frame_id == "camera_optical_frame"
+
+    def streamed() -> str:
+        return "".join(piece.text for piece in goals[1].feedback).strip()
+
+    pair.peer.wait(lambda: streamed() == said.answer.strip(), "all of the text")
 
 
 def test_an_image_that_the_model_does_not_take_is_a_bad_image(pair: Pair) -> None:

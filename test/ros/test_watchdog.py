@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from peer import Peer, perceiving, running
+from peer import PATIENCE_S, Peer, perceiving, running
 
 from exaone_interfaces.msg import Status
 
@@ -60,6 +60,22 @@ def test_an_engine_that_fails_is_opened_anew_and_told_once(tmp_path: Path) -> No
         assert log.count("\nopening\n") + log.startswith("opening\n") == 2  # opened twice
         for words in ("the engine failed, tried again", "opening the engine anew", "the engine was opened anew"):
             assert log.count(words) == 1, words
+
+
+def test_an_engine_that_hangs_is_named_or_ends_the_process(tmp_path: Path) -> None:
+    with perceiving(tmp_path, "--hangs", camera_timeout_s=60.0, max_age_s=30.0) as pair:
+        peer = pair.peer
+        peer.listen(Status, "status")
+        with running((CAMERA, peer.namespace), tmp_path / "camera.log"):
+            number = seen(peer, "engine_failed")
+            assert "has not returned" in peer.received["status"][number - 1].reason
+            seen(peer, "engine_failed", number)
+            assert pair.process.process.poll() is None
+            assert peer.set_parameter("end_on_hang", True)[0]
+            assert peer.transition("deactivate") and peer.transition("cleanup")
+            assert peer.transition("configure") and peer.transition("activate")
+            assert pair.process.process.wait(PATIENCE_S) == 1
+        assert "the engine hangs" in pair.process.output()
 
 
 def test_the_heart_beats_before_the_node_is_configured(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""A client of the action `ask` on the peer's executor."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from peer import PATIENCE_S, Peer
+from rclpy.action import ActionClient
+
+from exaone_interfaces.action import Ask
+from exaone_interfaces.msg import Task
+
+
+class Goal:
+    """A goal that was sent, and what came of it; waits are for events."""
+
+    def __init__(self, client: AskClient, goal: Ask.Goal) -> None:
+        self.peer, self.feedback, self._done = client.peer, [], threading.Event()
+        self.handle: Any = None
+        self.answer: Any = None
+        client.peer.run(
+            lambda: client.client.send_goal_async(goal, self._on_feedback).add_done_callback(self._on_taken)
+        )
+
+    def _on_feedback(self, message: Any) -> None:
+        with self.peer.changed:
+            self.feedback.append(message.feedback)
+            self.peer.changed.notify_all()
+
+    def _on_taken(self, future: Any) -> None:
+        self.handle = future.result()
+        self.handle.get_result_async().add_done_callback(self._on_result)
+        with self.peer.changed:
+            self.peer.changed.notify_all()
+
+    def _on_result(self, future: Any) -> None:
+        self.answer = future.result()
+        self._done.set()
+        with self.peer.changed:
+            self.peer.changed.notify_all()
+
+    def result(self) -> tuple[int, Ask.Result]:
+        """Wait for the end; status and result."""
+        assert self._done.wait(PATIENCE_S), "no result came"
+        return self.answer.status, self.answer.result
+
+
+class AskClient:
+    """An action client on the peer's executor."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.client: Any = None
+
+        def make() -> None:
+            self.client = ActionClient(peer.node, Ask, "ask")
+
+        peer.run(make)
+        assert self.client.wait_for_server(PATIENCE_S)
+
+    def ask(self, task: Task, *cameras: str) -> Goal:
+        """Send a goal."""
+        return Goal(self, Ask.Goal(task=task, cameras=list(cameras)))
