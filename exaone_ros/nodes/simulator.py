@@ -72,6 +72,7 @@ class Simulator(Node):
                 on_objects=topics.objects,
                 on_step=self._on_step,
                 wants_depth=topics.wants_depth,
+                wants_labels=topics.wants_labels,
             )
         return LiveSimulation(
             settings,
@@ -82,6 +83,7 @@ class Simulator(Node):
             on_step=self._on_step,
             on_failure=self._failed,
             wants_depth=topics.wants_depth,
+            wants_labels=topics.wants_labels,
         )
 
     def begin(self) -> None:

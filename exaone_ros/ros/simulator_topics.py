@@ -35,7 +35,7 @@ WORLD_FRAME_ID = "world"
 class SimulatorTopics:
     """Publishers of a simulator. Any thread may call any method.
 
-    JPEG and depth cost time, so they are made only while somebody listens.
+    JPEG, depth and the truth about images cost time, so they are made only while somebody listens.
 
     Args:
         node: whose topics they are.
@@ -65,11 +65,16 @@ class SimulatorTopics:
         """Whether somebody listens to depth."""
         return bool(self._depths.get_subscription_count())
 
+    def wants_labels(self) -> bool:
+        """Whether somebody listens to the truth about the images."""
+        return bool(self._truths.get_subscription_count())
+
     def frame(self, moment: CameraMoment) -> None:
         """Publish an image with everything that is true of it."""
         header = _header(moment.stamp_ns, CAMERA_FRAME_ID)
         # The truth first: who has the image can then have the truth about it too.
-        self._truths.publish(ground_truth_message(moment.frame, header))
+        if moment.frame.labelled:
+            self._truths.publish(ground_truth_message(moment.frame, header))
         self._camera_poses.publish(camera_pose_message(moment.view, _header(moment.stamp_ns, WORLD_FRAME_ID)))
         if moment.frame.depth_m is not None:
             self._depth_infos.publish(camera_info_message(moment.intrinsics, header))

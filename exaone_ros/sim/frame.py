@@ -44,6 +44,7 @@ class LabelledFrame:
         instance: int16 [H, W] index into `objects` of each pixel, -1 elsewhere (person and obstacle included).
         depth_m: float32 [H, W], distance along the optical axis in metres, infinite where there is nothing; None where
             it was not asked for.
+        labelled: False where labels were not asked for: objects, person, obstacle and instance then say nothing.
     """
 
     image: NDArray[np.uint8]
@@ -52,3 +53,4 @@ class LabelledFrame:
     obstacle: Box | None
     instance: NDArray[np.int16]
     depth_m: NDArray[np.float32] | None = None
+    labelled: bool = True

@@ -110,7 +110,7 @@ class LiveSimulation:
         on_step: called in the physics thread after each chunk of steps with the simulated time in seconds.
         on_objects: called at the camera's rate with (stamp, where everything is), just before the frame of that stamp.
         on_failure: called in the failing thread when a thread dies of an error; the simulation has ended then.
-        wants_depth: asked before each frame: whether it is to have depth.
+        wants_depth, wants_labels: asked before each frame: whether it is to have them.
 
     Raises:
         MissingExtra: MuJoCo is not installed.
@@ -127,12 +127,14 @@ class LiveSimulation:
         on_objects: Callable[[int, tuple[ObjectPose, ...]], None] = lambda stamp_ns, objects: None,
         on_failure: Callable[[BaseException], None],
         wants_depth: Callable[[], bool] = lambda: False,
+        wants_labels: Callable[[], bool] = lambda: True,
     ) -> None:
         self.settings = settings
         self.world = World(settings.scene(0), settings.head_motion)
         self.world.step()  # in ROS a time of 0 means that there is no time yet
         self._now_ns, self._on_frame, self._on_joints, self._on_step = now_ns, on_frame, on_joints, on_step
-        self._on_objects, self._on_failure, self._wants_depth = on_objects, on_failure, wants_depth
+        self._on_objects, self._on_failure = on_objects, on_failure
+        self._wants_depth, self._wants_labels = wants_depth, wants_labels
         self._begin_anew = False
         self._stopping = threading.Event()
         self._moment = threading.Lock()  # stamp and state belong together: no step between the two
@@ -225,7 +227,7 @@ class LiveSimulation:
                     stamp_ns = self._now_ns(snapshot.time_s)
                 self._on_objects(stamp_ns, snapshot.objects)
                 if renderer is not None:
-                    frame = render_snapshot(renderer, snapshot, depth=self._wants_depth())
+                    frame = render_snapshot(renderer, snapshot, depth=self._wants_depth(), labels=self._wants_labels())
                     self._on_frame(CameraMoment(stamp_ns, snapshot.time_s, frame, renderer.view()))
                 due_s = max(due_s + 1 / settings.rate_hz, time.monotonic() - 1 / settings.rate_hz)
                 self._stopping.wait(max(0.0, due_s - time.monotonic()))

@@ -52,7 +52,7 @@ class SteppedSimulation:
         on_joints: called at their rate with (stamp, states).
         on_step: called each 10 ms, before whatever falls due, and where an advance ends, with simulated seconds.
         on_objects: called at the camera's rate with (stamp, where everything is).
-        wants_depth: asked before each frame: whether it is to have depth.
+        wants_depth, wants_labels: asked before each frame: whether it is to have them.
 
     Raises:
         MissingExtra: MuJoCo is not installed.
@@ -67,11 +67,12 @@ class SteppedSimulation:
         on_step: Callable[[float], None] = lambda time_s: None,
         on_objects: Callable[[int, tuple[ObjectPose, ...]], None] = lambda stamp_ns, objects: None,
         wants_depth: Callable[[], bool] = lambda: False,
+        wants_labels: Callable[[], bool] = lambda: True,
     ) -> None:
         self.settings = settings
         self.world = World(settings.scene(0), settings.head_motion)
         self._on_frame, self._on_joints, self._on_step = on_frame, on_joints, on_step
-        self._on_objects, self._wants_depth = on_objects, wants_depth
+        self._on_objects, self._wants_depth, self._wants_labels = on_objects, wants_depth, wants_labels
         self._open = ExitStack()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")
         self._renderer: TabletopRenderer | None = None
@@ -156,7 +157,7 @@ class SteppedSimulation:
         return 1
 
     def _draw(self, renderer: TabletopRenderer, snapshot: Snapshot) -> CameraMoment:
-        frame = render_snapshot(renderer, snapshot, depth=self._wants_depth())
+        frame = render_snapshot(renderer, snapshot, depth=self._wants_depth(), labels=self._wants_labels())
         return CameraMoment(self.stamp_ns, self.time_s, frame, renderer.view())
 
 

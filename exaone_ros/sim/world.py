@@ -314,6 +314,8 @@ def _turned(yaw_rad: float) -> tuple[float, float, float, float]:
 _INDEX = {joint: index for index, joint in enumerate(JOINTS)}
 
 
-def render_snapshot(renderer: TabletopRenderer, snapshot: Snapshot, *, depth: bool = False) -> LabelledFrame:
-    """The frame of a snapshot, with its ground truth; `renderer.view()` then tells its projection."""
-    return renderer.render_scene(snapshot.scene, snapshot.qpos, depth=depth)
+def render_snapshot(
+    renderer: TabletopRenderer, snapshot: Snapshot, *, depth: bool = False, labels: bool = True
+) -> LabelledFrame:
+    """The frame of a snapshot, by default with its ground truth; `renderer.view()` then tells its projection."""
+    return renderer.render_scene(snapshot.scene, snapshot.qpos, depth=depth, labels=labels)

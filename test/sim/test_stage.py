@@ -197,6 +197,9 @@ def test_depth_is_the_distance_along_the_optical_axis(world: World, renderer: Ta
     beside = world_points(view, np.array([y2 + 10]), np.array([(x1 + x2) // 2]), depth[[y2 + 10], [(x1 + x2) // 2]])
     assert beside[0, 2] == pytest.approx(TABLE_TOP_M, abs=2e-3)
     assert render_snapshot(renderer, world.snapshot()).depth_m is None
+    bare = render_snapshot(renderer, world.snapshot(), depth=True, labels=False)
+    assert np.array_equal(bare.image, frame.image) and not bare.labelled and not bare.objects
+    assert bare.depth_m is not None and np.allclose(bare.depth_m, depth, atol=2e-3)
 
 
 def world_points(view, rows, columns, depth):  # type: ignore[no-untyped-def]
