@@ -29,6 +29,15 @@ from exaone_ros.ros.listen import spinning
 from exaone_ros.share import share_path
 
 CAMERA_HZ = 10.0
+RECORDED = {
+    "/head_camera/image_raw/compressed": "sensor_msgs/msg/CompressedImage",
+    "/head_camera/camera_info": "sensor_msgs/msg/CameraInfo",
+    "/ground_truth/detections": "vision_msgs/msg/Detection2DArray",
+    "/exaone/detections": "vision_msgs/msg/Detection2DArray",
+    "/exaone/counts": "exaone_interfaces/msg/ObjectCounts",
+    "/exaone/decision": "exaone_interfaces/msg/Decision",
+}
+"""What a bag of a scenario holds: all that a replay needs, and what to compare it with."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="", help="checkpoint directory (default: the bundled one)")
     parser.add_argument("--threads", type=int, default=0, help="of the engine; 0 = the backend's default")
     parser.add_argument("--logs", type=Path, help="directory for the logs of the nodes (default: a temporary one)")
+    parser.add_argument("--record", type=Path, help="new directory for a bag (MCAP) of the camera, truth and answers")
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.stories if name not in STORIES]
     if unknown:
@@ -47,8 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         logs: Path = arguments.logs or Path(folder)
         logs.mkdir(parents=True, exist_ok=True)
+        # What perception sees is to be what the bag holds.
+        transport = "compressed" if arguments.record else "raw"
         try:
-            with closed_loop(logs, model=arguments.model, threads=arguments.threads) as running:
+            with (
+                closed_loop(logs, model=arguments.model, threads=arguments.threads, transport=transport) as running,
+                recording(running.node, arguments.record),
+            ):
                 for name in arguments.stories or STORIES:
                     print(f"{name}: {(STORIES[name].__doc__ or '').splitlines()[0]}", flush=True)
                     try:
@@ -70,6 +85,24 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, str(share_path("config/fastdds.xml")))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+@contextmanager
+def recording(node: Node, directory: Path | None) -> Iterator[None]:
+    """Record `RECORDED` into a new bag inside the `with` block; nothing without a directory."""
+    if directory is None:
+        yield
+        return
+    from exaone_ros.ros.bag import BagRecorder
+    from exaone_ros.ros.replay import TopicRecorder
+
+    with BagRecorder(directory, RECORDED) as recorder:
+        listening = TopicRecorder(node, recorder, RECORDED)
+        listening.begin(after_ns=0)
+        try:
+            yield
+        finally:
+            listening.close()
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,12 @@ class ClosedLoop:
             if time.monotonic() > deadline_s or not any("configure it first" in line for line in response.problems):
                 raise LoopError(f"the tasks were refused: {'; '.join(response.problems)}")
             self._pause(0.2)
-        # What is published just after a subscription was matched may be lost: look until there is an answer.
-        while not self._answered(self.simulator.step(duration_s=self._period_s).stamp_ns, _MATCHING_S):
+        # What is published just after a subscription was matched may be lost: look until there is an answer. With more
+        # patience each time: on a slow machine the answers to the images before come first.
+        patience_s = _MATCHING_S
+        while not self._answered(self.simulator.step(duration_s=self._period_s).stamp_ns, patience_s):
             self._check()
+            patience_s *= 2
             if time.monotonic() > deadline_s:
                 raise LoopError(f"nothing was answered within {self._timeout_s:g} s; diagnostics: {self._diagnostics}")
 
@@ -262,7 +265,7 @@ class ClosedLoop:
 
     def _answered(self, stamp_ns: int, within_s: float) -> bool:
         def all_there() -> bool:
-            return all(stamp_ns in self._heard[name] for name in self._expected)
+            return all(stamp_ns in self._heard[name] for name in (*self._expected, "truth"))
 
         deadline_s = time.monotonic() + within_s
         with self._changed:

@@ -14,20 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from exaone_ros.nodes.scenario import Running, closed_loop, prepare_environment
+from exaone_ros.nodes.scenario import RECORDED, Running, closed_loop, prepare_environment
 from exaone_ros.ros.bag import BagRecorder
 from exaone_ros.ros.closed_loop import Glimpse
 from exaone_ros.ros.replay import TopicRecorder
 from exaone_ros.tasks import Count, Decide, Ground
 
-TOPICS = {
-    "/head_camera/image_raw/compressed": "sensor_msgs/msg/CompressedImage",
-    "/head_camera/camera_info": "sensor_msgs/msg/CameraInfo",
-    "/ground_truth/detections": "vision_msgs/msg/Detection2DArray",
-    "/exaone/detections": "vision_msgs/msg/Detection2DArray",
-    "/exaone/counts": "exaone_interfaces/msg/ObjectCounts",
-    "/exaone/decision": "exaone_interfaces/msg/Decision",
-}
 TASKS = (
     Ground(name="objects"),
     Count(name="object_count", label=""),
@@ -45,9 +37,9 @@ def record(running: Running, directory: Path) -> list[Glimpse]:
     """
     loop, simulator = running.loop, running.loop.simulator
     simulator.load_scene(SEED)
-    recorder = BagRecorder(directory, TOPICS)
-    listening = TopicRecorder(running.node, recorder, TOPICS)
-    while len(listening.newest_ns) < len(TOPICS):  # until all topics have found their way here
+    recorder = BagRecorder(directory, RECORDED)
+    listening = TopicRecorder(running.node, recorder, RECORDED)
+    while len(listening.newest_ns) < len(RECORDED):  # until all topics have found their way here
         loop.ask(*TASKS)
     # Its answers would be the second ones to that image: what is recorded begins after it.
     listening.begin(after_ns=loop.look().stamp_ns)

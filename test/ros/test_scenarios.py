@@ -16,7 +16,7 @@ from exaone_ros.nodes.scenarios import STORIES
 from exaone_ros.ros.closed_loop import ClosedLoop
 
 BUNDLED = Path(__file__).parents[2] / "models" / "exaone4_5-tabletop-tiny" / "model.safetensors"
-pytestmark = pytest.mark.skipif(not BUNDLED.exists(), reason="the bundled checkpoint's weights are not there")
+needs_weights = pytest.mark.skipif(not BUNDLED.exists(), reason="the bundled checkpoint's weights are not there")
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClosedLoop]:
         yield running.loop
 
 
+@needs_weights
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STORIES)
 def test_story(name: str, loop: ClosedLoop) -> None:
     report = STORIES[name](loop)
