@@ -48,6 +48,8 @@ PARAMETERS = (
     Parameter("state_timeout_s", 0.25, "Silence of the joint states that ends a goal.", unit="s", minimum=0.02,
               maximum=10.0),
     Parameter("head_timeout_s", 2.0, "Longest time that the head may think.", unit="s", minimum=0.05, maximum=60.0),
+    Parameter("starve_timeout_s", 0.5, "How long the plan may be at its end before a new chunk comes.", unit="s",
+              minimum=0.05, maximum=60.0),
     Parameter("max_lag_s", 0.5, "How far the robot may be from its command, in seconds at full speed.", unit="s",
               minimum=0.05, maximum=10.0),
     Parameter("autostart", True, "Configure and activate at start, without a lifecycle manager."),
@@ -83,6 +85,7 @@ class ActionSettings:
             heartbeat_timeout_s=self.values["heartbeat_timeout_s"],
             state_timeout_s=self.values["state_timeout_s"],
             head_timeout_s=self.values["head_timeout_s"],
+            starve_s=self.values["starve_timeout_s"],
         )
 
     @property

@@ -38,6 +38,7 @@ PATIENT = {
     "heartbeat_timeout_s": 4.0,
     "state_timeout_s": 4.0,
     "head_timeout_s": 20.0,
+    "starve_timeout_s": 20.0,
     "max_observation_age_s": 10.0,
     "max_target_age_s": 10.0,
     "max_lag_s": 5.0,
