@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import sys
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from exaone_ros import __version__
 from exaone_ros.bench import cameras, control_loop, engine_promises, ros_overhead, three_questions
 from exaone_ros.bench.table import markdown
 from exaone_ros.share import share_path
+from exaone_ros.training import acceptance
 
 
 def machine() -> dict[str, Any]:
@@ -84,6 +86,9 @@ def main() -> int:
         progress.update(bar, advance=1)
         reasoning = engine_promises.reasoning_beside(model, images, arguments.threads, arguments.periods)
         progress.update(bar, advance=1)
+        bar = progress.add_task("drafts", total=1)
+        drafts = acceptance.measure(model, images, acceptance.possible(model), threads=arguments.threads, looks=1)
+        progress.update(bar, advance=1)
         bar = progress.add_task("ROS overhead, two image sizes", total=1)
         overhead = ros_overhead.measure(model, arguments.threads, arguments.answers)
         progress.update(bar, completed=1)
@@ -105,6 +110,7 @@ def main() -> int:
         "ten_questions": ten,
         "later_questions": later,
         "reasoning_beside": reasoning,
+        "drafts": {name: asdict(worth) for name, worth in drafts.items()},
         "control_loop_ms": control,
         "ros_overhead_ms": overhead,
         "cameras": several,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from exaone_ros.bench import cameras
+from exaone_ros.training import acceptance
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -42,6 +43,7 @@ has no grammar, wrote what the task's schema does not allow. With each side's ow
 {_lines(three_rows)}
 
 {_promises(results)}
+{_drafts(results["drafts"])}
 ## ROS overhead
 
 The perception node looks at a 30 Hz camera and counts ten times a second, so that the engine is idle when an image
@@ -114,6 +116,19 @@ checkpoint ends sooner.
 
 The p95 differs by **{beside["difference_p95_ms"]} ms**; one decode step of the stream takes {beside["step_ms"]} ms. It
 decoded {beside["stream_tokens"]} tokens meanwhile.
+"""
+
+
+def _drafts(settings: dict[str, dict[str, Any]]) -> str:
+    """The part on guessing ahead."""
+    return f"""\
+## Drafts
+
+Every object, all counted, the way decided: each question alone, on frames that differ altogether, with tokens guessed
+ahead and verified in the next step. `mtp n`: n guesses of the checkpoint's MTP layer; `previous n`: n tokens of the
+last answer to the same question. A view that changes little from frame to frame is guessed better than these.
+
+{acceptance.markdown({name: acceptance.Worth(**worth) for name, worth in settings.items()})}
 """
 
 

@@ -108,7 +108,7 @@ class Scheduler:
         self.heads = PromptHeads(
             backend, self._slots, prompts, image_token, system, kept=kept, pictures_kept=settings.kept_pictures
         )
-        speculator = Speculator(backend, speculation) if speculation else None
+        speculator = Speculator(backend, speculation) if speculation is not None and speculation.on else None
         self._batch = Batch(backend, settings.prefill_tokens, speculator)
         self._pace = Pace()
         self._arrivals = itertools.count()

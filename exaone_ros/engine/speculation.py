@@ -47,6 +47,11 @@ class Speculation:
     previous: int = 0
     mtp: int = 0
 
+    @property
+    def on(self) -> bool:
+        """Anything is drafted at all."""
+        return self.previous > 0 or self.mtp > 0
+
     def __post_init__(self) -> None:
         for name, value, most in (("previous", self.previous, MOST_PREVIOUS), ("mtp", self.mtp, MOST_MTP)):
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:

@@ -61,6 +61,7 @@ def open_engine(settings: Settings) -> Any:
     from exaone_ros.engine.engine import Engine
     from exaone_ros.engine.server import ServerEngine, ServerSettings
     from exaone_ros.engine.service import EngineService
+    from exaone_ros.engine.speculation import Speculation
 
     if settings.backend == "server":
         address = settings.server_url, settings.server_model
@@ -72,6 +73,7 @@ def open_engine(settings: Settings) -> Any:
         context=settings.context,
         threads=settings.threads,
         device=settings.device,
+        speculation=Speculation(previous=settings.draft_previous, mtp=settings.draft_mtp),
     )
     return EngineService(engine, max_open=MAX_OPEN_REQUESTS, hang_s=settings.engine_timeout_s)
 

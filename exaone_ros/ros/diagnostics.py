@@ -81,6 +81,8 @@ def statuses(report: NodeReport) -> list[DiagnosticStatus]:
     decode_s = reading.sums.get("stage.decode_s", 0.0)
     if decode_s > 0:
         engine["tokens_per_s"] = f"{reading.sums.get('work.tokens', 0.0) / decode_s:.0f}"
+    if (drafted := reading.sums.get("work.drafted", 0.0)) > 0:
+        engine["drafts_accepted"] = f"{reading.sums.get('work.drafts_accepted', 0.0) / drafted:.0%} of {drafted:.0f}"
     made = [_status(report, "node", report.health, node)]
     for camera in report.cameras:
         part = f"camera {camera.name}" if camera.name else "camera"

@@ -38,6 +38,10 @@ PARAMETERS = (
               "at the same time; more questions take turns.", minimum=2, maximum=64),
     Parameter("context", 1024, "Tokens of image, question, reasoning and answer at most.", unit="tokens",
               minimum=256, maximum=262144),
+    Parameter("draft_previous", 0, "Tokens of the last answer to the same question that are guessed and verified in "
+              "one step; 0 = none. Changes no answer.", minimum=0, maximum=64),
+    Parameter("draft_mtp", 0, "Guesses of the checkpoint's MTP layer that are verified in one step; 0 = none. Changes "
+              "no answer.", minimum=0, maximum=3),
     Parameter("tasks_file", "", "YAML file of the standing tasks; empty = the package's config/tasks.yaml."),
     Parameter("cameras", ("",), "Names of the cameras that share the model; empty = one camera without a name. Each "
               "named camera has the parameters <camera>.image_topic, .image_transport and .reliability, and publishes "
@@ -138,6 +142,8 @@ class Settings:
     image_converter: Converter
     server_url: str = ""
     server_model: str = ""
+    draft_previous: int = 0
+    draft_mtp: int = 0
 
     @property
     def camera_names(self) -> tuple[str, ...]:
@@ -171,6 +177,8 @@ class Settings:
             image_converter=values["image_converter"],
             server_url=values["server_url"],
             server_model=values["server_model"],
+            draft_previous=values["draft_previous"],
+            draft_mtp=values["draft_mtp"],
         )
 
 

@@ -300,9 +300,11 @@ class PerceptionWorker:
         before = self._spent[1] if self._spent[0] is engine else Timings()
         self._spent = (engine, total)
         spent = {field.name: getattr(total, field.name) - getattr(before, field.name) for field in fields(Timings)}
-        for stage in ("preprocess_s", "encode_s", "prefix_s", "prefill_s", "decode_s", "grammar_s"):
+        for stage in ("preprocess_s", "encode_s", "prefix_s", "prefill_s", "decode_s", "draft_s", "grammar_s"):
             self._meter.sample(f"stage.{stage}", spent[stage])
         self._meter.sample("work.tokens", spent["tokens_sampled"] + spent["tokens_forced"])
+        self._meter.sample("work.drafted", spent["tokens_drafted"])
+        self._meter.sample("work.drafts_accepted", spent["drafts_accepted"])
         self._meter.sample("stage.total_s", look.busy_s)
         self._meter.sample("stage.convert_s", look.convert_s)
         look.camera.meter.sample("age.start_s", look.start_age_s)

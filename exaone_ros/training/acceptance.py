@@ -1,7 +1,7 @@
 """What drafts are worth: decode steps of an answer with and without them, through the engine, on frames not trained on.
 
-Each frame is shown three times, as a camera that stands still shows it: as rendered, and twice with sensor noise of
-its own. That is what drafting from the last answer lives on; the MTP layer does not care.
+Each frame is shown some times: as rendered, then with sensor noise of its own and, if asked for, moved sideways.
+Drafting from the last answer lives on views that change little; the MTP layer does not care.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.engine import Engine
 from exaone_ros.engine.speculation import Speculation
+from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.tasks import Count, Decide, Ground, Task
 
 SETTINGS: dict[str, Speculation | None] = {
@@ -27,7 +28,7 @@ SETTINGS: dict[str, Speculation | None] = {
     "previous 32": Speculation(previous=32),
     "previous 16, mtp 2": Speculation(previous=16, mtp=2),
 }
-SHOWN = 3
+LOOKS = 3
 NOISE_LEVELS = 2.0
 """Standard deviation of the noise between two looks, in grey levels."""
 
@@ -50,6 +51,7 @@ class Worth:
         drafted: guesses of an answer, on average.
         accepted: share of the guesses that came true, 0..1; 0 where nothing was guessed.
         answer_ms: time of an answer on a frame that was looked at, on average.
+        cpu_ms: processor time of it, of all threads together: tells more than the time where the machine is shared.
     """
 
     answers: int
@@ -59,6 +61,14 @@ class Worth:
     drafted: float
     accepted: float
     answer_ms: float
+    cpu_ms: float
+
+
+def possible(model: Path) -> list[str]:
+    """Names of the settings that a checkpoint can do: without an MTP layer some are left out."""
+    if Checkpoint.open(model).has_mtp:
+        return list(SETTINGS)
+    return [name for name, setting in SETTINGS.items() if setting is None or not setting.mtp]
 
 
 def measure(
@@ -67,6 +77,8 @@ def measure(
     settings: Sequence[str] = tuple(SETTINGS),
     backend: str = "onnxruntime",
     threads: int = 0,
+    looks: int = LOOKS,
+    shift_px: int = 0,
     on_setting: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Worth]:
     """Ask the standing questions about every image, each question alone, under every setting.
@@ -77,6 +89,8 @@ def measure(
         settings: names in SETTINGS; "none" is always measured, and first.
         backend: of the engine.
         threads: of the backend; 0 = one for each core.
+        looks: how often each image is shown; 1 = every view is a new one.
+        shift_px: how far each look at a frame is moved sideways against the one before.
         on_setting: is told the name of each setting that is begun.
 
     Raises:
@@ -84,21 +98,22 @@ def measure(
         EngineError: the backend has no MTP layer.
     """
     rng = np.random.default_rng(0)
-    frames = [frame for image in images for frame in _looks(image, rng)]
+    frames = [frame for image in images for frame in _looks(image, rng, looks, shift_px)]
     told: dict[str, list[str]] = {}
     worth: dict[str, Worth] = {}
     for name in ("none", *(name for name in settings if name != "none")):
         on_setting(name)
         texts: list[str] = []
         steps = tokens = drafted = accepted = 0
-        spent_s = 0.0
+        spent_s = cpu_s = 0.0
         with Engine.open(model, backend, slots=2, threads=threads, speculation=SETTINGS[name]) as engine:
             for frame in frames:
                 with engine.look(frame) as looked:
                     for task in TASKS:
-                        began_s = time.perf_counter()
+                        began_s, cpu_began_s = time.perf_counter(), time.process_time()
                         found = engine.answer(looked, [task])
                         spent_s += time.perf_counter() - began_s
+                        cpu_s += time.process_time() - cpu_began_s
                         texts.append(found.answers[0].text)
                         steps += found.timings.decode_steps
                         tokens += found.answers[0].tokens
@@ -108,25 +123,27 @@ def measure(
         count = len(texts)
         same = sum(a == b for a, b in zip(texts, told["none"], strict=True))
         share = accepted / drafted if drafted else 0.0
-        worth[name] = Worth(count, same, steps / count, tokens / count, drafted / count, share, 1e3 * spent_s / count)
+        times_ms = 1e3 * spent_s / count, 1e3 * cpu_s / count
+        worth[name] = Worth(count, same, steps / count, tokens / count, drafted / count, share, *times_ms)
     return worth
 
 
-def _looks(image: NDArray[np.uint8], rng: np.random.Generator) -> list[NDArray[np.uint8]]:
-    """The image, and the same view with other noise."""
-    noisy = [image + rng.normal(0, NOISE_LEVELS, image.shape) for _ in range(SHOWN - 1)]
+def _looks(image: NDArray[np.uint8], rng: np.random.Generator, looks: int, shift_px: int) -> list[NDArray[np.uint8]]:
+    """The image, and nearly the same view with other noise."""
+    views = [np.roll(image, look * shift_px, axis=1) for look in range(1, looks)]
+    noisy = [view + rng.normal(0, NOISE_LEVELS, image.shape) for view in views]
     return [image, *(np.clip(np.rint(view), 0, 255).astype(np.uint8) for view in noisy)]
 
 
 def markdown(worth: dict[str, Worth]) -> str:
     """A table with a row for each setting."""
     lines = [
-        "| drafts | decode steps an answer | tokens an answer | guesses an answer | accepted | same answers | ms |",
-        "|---" * 7 + "|",
+        "| drafts | decode steps an answer | tokens | guesses | accepted | same answers | ms | CPU ms |",
+        "|---" * 8 + "|",
     ]
     for name, w in worth.items():
         lines.append(
             f"| {name} | {w.steps:.1f} | {w.tokens:.1f} | {w.drafted:.1f} | {w.accepted:.0%} | {w.same} of {w.answers} "
-            f"| {w.answer_ms:.1f} |"
+            f"| {w.answer_ms:.1f} | {w.cpu_ms:.1f} |"
         )
     return "\n".join(lines)

@@ -75,8 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     acceptance = commands.add_parser("acceptance", help="measure what drafts are worth, through the engine")
     acceptance.add_argument("--model", type=Path, default=MODEL)
     acceptance.add_argument("--backend", default="onnxruntime")
-    acceptance.add_argument("--frames", type=int, default=20, help="validation frames; each is shown three times")
+    acceptance.add_argument("--frames", type=int, default=20, help="validation frames")
     acceptance.add_argument("--only", nargs="*", default=None, help="settings, by name; 'none' is always measured")
+    acceptance.add_argument("--looks", type=int, default=3, help="at each frame; 1 = every view is a new one")
+    acceptance.add_argument("--shift-px", type=int, default=0, help="each look is moved sideways by so many pixels")
     acceptance.add_argument("--threads", type=int, default=0)
     acceptance.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there too")
     return parser
@@ -217,21 +219,20 @@ def _shown(
 
 
 def _acceptance(options: argparse.Namespace) -> None:
-    from exaone_ros.model.checkpoint import Checkpoint
-    from exaone_ros.training.acceptance import SETTINGS, markdown, measure
+    from exaone_ros.training.acceptance import SETTINGS, markdown, measure, possible
     from exaone_ros.training.evaluate import mujoco_frames
 
-    wanted = list(SETTINGS) if options.only is None else options.only
+    wanted = possible(options.model) if options.only is None else options.only
     unknown = sorted(set(wanted) - set(SETTINGS))
     if unknown:
         raise ExaoneError(f"setting {unknown[0]!r} is unknown; expected some of {sorted(SETTINGS)}")
-    if options.only is None and not Checkpoint.open(options.model).has_mtp:
+    if options.only is None and len(wanted) < len(SETTINGS):
         print(f"{options.model} has no MTP layer: measuring the settings that need none")
-        wanted = [name for name in wanted if not (setting := SETTINGS[name]) or not setting.mtp]
     images = [frame.image for frame in mujoco_frames("validation", options.frames)]
     worth = measure(
-        options.model, images, wanted, options.backend, options.threads, lambda name: print(name, flush=True)
-    )
+        options.model, images, wanted, options.backend, options.threads, options.looks, options.shift_px,
+        lambda name: print(name, flush=True),
+    )  # fmt: skip
     print(markdown(worth))
     if options.json is not None:
         report = {name: asdict(figures) for name, figures in worth.items()}
