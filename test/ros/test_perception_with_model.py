@@ -103,6 +103,22 @@ def test_configuring_again_gives_the_memory_back_and_answers_again(pair: Pair) -
     peer.stream(image, lambda: peer.received["decision"], "a decision of the new engine", every_s=1.0)
 
 
+def test_one_question_about_two_cameras(checkpoint: Path, tmp_path: Path) -> None:
+    cameras = {"cameras": ["left", "right"], "sync_tolerance_s": 60.0, "max_age_s": 600.0, "ask_deadline_s": 600.0}
+    with perceiving(tmp_path, command=NODE, model=str(checkpoint), threads=1, **cameras) as made:
+        goal = AskClient(made.peer).ask(Task(name="both", kind="count"), "left", "right")
+        image = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
+
+        def answered() -> bool:
+            made.peer.send(image, topic="right/image_raw")
+            return goal.answer is not None
+
+        made.peer.stream(image, answered, "a result", every_s=1.0, topic="left/image_raw")
+        result = goal.answer.result
+        assert result.error_code == Ask.Result.ERROR_NONE, result.error_msg
+        assert len(result.headers) == 2 and len(result.counts) == 1 and 0 < result.scores[0] <= 1
+
+
 def test_a_checkpoint_that_is_cut_off_is_refused_at_configure(checkpoint: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(checkpoint, tmp_path / "cut")
     weights = folder / "model.safetensors"
