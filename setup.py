@@ -23,6 +23,7 @@ EXTRAS = {
     "sim": SIMULATION,
     "record": [*BAGS, "av>=12", "pyarrow>=14"],
     "demo": [*ENGINE, *SIMULATION, "onnxruntime>=1.22,<2", *BAGS, "psutil>=5.9", "rich>=13"],
+    "view": ["rerun-sdk>=0.24,<1"],
     "train": [*ENGINE, *REFERENCE, *SIMULATION, "safetensors>=0.4", "tqdm>=4.60"],
     "dev": [*TESTING, "mypy>=1.10", "ruff>=0.6"],
     "test": TESTING,  # by this name colcon knows that `colcon test` means pytest
@@ -75,6 +76,7 @@ setup(
             f"realtime = {PACKAGE}.nodes.realtime:main",
             f"replay = {PACKAGE}.nodes.replay:main",
             f"scenario = {PACKAGE}.nodes.scenario:main",
+            f"rerun_view = {PACKAGE}.nodes.rerun_view:main",
             f"simulator = {PACKAGE}.nodes.simulator:main",
         ],
     },

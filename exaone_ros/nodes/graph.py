@@ -28,6 +28,7 @@ POLICY, PAGE = "config/sros2_policy.xml", "docs/interfaces.md"
 MEANINGS = {
     "annotated": "answers drawn onto the image that they were read from; only while subscribed",
     "annotated/compressed": "the same as JPEG",
+    "answer": "what ask tasks were answered in words",
     "ask": "one question about what the camera sees, answered once",
     "camera_info": "calibration of the camera",
     "clock": "simulated time, where `publish_clock` is set",
@@ -73,8 +74,10 @@ MEANINGS = {
 class NoEngine:
     """Stands in for the engine: nothing is asked of it here."""
 
+    refusal = ""
+
     def __getattr__(self, name: str) -> Any:
-        return lambda *_arguments, **_named: None
+        return lambda *_arguments, **_named: True
 
 
 def graphs(image_topic: str = "image_raw", depth_topic: str = "depth") -> list[NodeGraph]:

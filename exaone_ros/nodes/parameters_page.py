@@ -79,7 +79,7 @@ def table(parameters: Sequence[Parameter], read: str) -> str:
 
 def page() -> str:
     """The whole of docs/parameters.md."""
-    from exaone_ros.nodes import simulator
+    from exaone_ros.nodes import rerun_view, simulator
 
     return (
         "\n".join(
@@ -95,6 +95,9 @@ def page() -> str:
                 "## companion\n",
                 "No lifecycle node: all of its parameters are read once, at the start.\n",
                 table(companion_settings.PARAMETERS, "at start"),
+                "## rerun_view\n",
+                "No lifecycle node: all of its parameters are read once, at the start.\n",
+                table(rerun_view.PARAMETERS, "at start"),
                 "## simulator\n",
                 "No lifecycle node: all of its parameters are read once, at the start.\n",
                 table(simulator.PARAMETERS, "at start"),

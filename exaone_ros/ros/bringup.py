@@ -331,6 +331,51 @@ GAZEBO = Plan(
 )
 
 
+def _views(given: Mapping[str, str], params_file: str, camera: Mapping[str, Value], view: bool) -> list[Step]:
+    """The companion, and a Rerun viewer where it is wanted; `camera` are the parameters that say where images are."""
+    common: dict[str, Value] = {"use_sim_time": as_bool(given, "use_sim_time")}
+    companion = NodePlan(
+        "companion",
+        "companion",
+        given["namespace"],
+        (params_file,),
+        {**camera, **common},
+        log_level=given["log_level"],
+    )
+    seen = {name: value for name, value in camera.items() if name in ("image_topic", "image_transport")}
+    viewer = NodePlan(
+        "rerun_view", "rerun_view", given["namespace"], (), {**seen, **common}, log_level=given["log_level"]
+    )
+    return [companion, viewer] if view else [companion]
+
+
+def _companion(given: Mapping[str, str]) -> list[Step]:
+    camera = _texts(given, "image_topic", "image_transport", "depth_topic", "target_frame")
+    if as_bool(given, "track"):
+        camera["track"] = True
+    return _views(given, _file(given, "params_file"), camera, as_bool(given, "view"))
+
+
+_VIEW = _argument("view", "false", "Also open a Rerun viewer; needs pip install rerun-sdk.")
+
+COMPANION = Plan(
+    "companion",
+    (
+        _namespace("exaone"),
+        _SIM_TIME,
+        _params_file("config/companion.yaml"),
+        _log_level(),
+        _argument("image_topic", "", "Topic of the camera's images; empty = what params_file says."),
+        _argument("image_transport", "", "raw or compressed; empty = what params_file says.", "", "raw", "compressed"),
+        _argument("depth_topic", "", "Topic of aligned depth, for detections_3d; empty = what params_file says."),
+        _argument("target_frame", "", "Frame of detections_3d; empty = what params_file says."),
+        _argument("track", "false", "Follow boxes between looks: detections_tracked; false = what params_file says."),
+        _VIEW,
+    ),
+    _companion,
+)
+
+
 def _demo(given: Mapping[str, str]) -> list[Step]:
     """Simulator, perception, pictures of the answers, and an action head whose gate is closed until a goal comes."""
     sim_time = as_bool(given, "use_sim_time")
@@ -352,14 +397,8 @@ def _demo(given: Mapping[str, str]) -> list[Step]:
         )
     common = {name: given[name] for name in ("namespace", "use_sim_time", "log_level", "params_file", "model")}
     perception = PERCEPTION.resolve({**common, "autostart": given["autostart"], "image_topic": f"{CAMERA}/image_raw"})
-    companion = NodePlan(
-        "companion",
-        "companion",
-        given["namespace"],
-        (str(share_path("config/companion.yaml")),),
-        {"image_topic": f"{CAMERA}/image_raw", "use_sim_time": sim_time},
-        log_level=given["log_level"],
-    )
+    file = str(share_path("config/companion.yaml"))
+    views = _views(given, file, {"image_topic": f"{CAMERA}/image_raw"}, as_bool(given, "view"))
     action_head = NodePlan(
         "action_head",
         "action_head",
@@ -375,7 +414,7 @@ def _demo(given: Mapping[str, str]) -> list[Step]:
         log_level=given["log_level"],
     )
     wanted = [action_head] if as_bool(given, "action_head") else []
-    return [*simulation, *perception, companion, *wanted]
+    return [*simulation, *perception, *views, *wanted]
 
 
 DEMO = Plan(
@@ -394,11 +433,12 @@ DEMO = Plan(
         _argument("seed", "", "Of MuJoCo's scenes where no world is given."),
         _argument("headless", "true", "Gazebo without a window."),
         _MODEL,
+        _VIEW,
         _argument("action_head", "true", "Also start the action head; its gate stays closed until it gets a goal."),
         _STATE_PUBLISHER,
     ),
     _demo,
 )
 
-PLANS: dict[str, Plan] = {plan.name: plan for plan in (PERCEPTION, SIMULATION, GAZEBO, DEMO)}
+PLANS: dict[str, Plan] = {plan.name: plan for plan in (PERCEPTION, COMPANION, SIMULATION, GAZEBO, DEMO)}
 """Every launch file of the package."""
