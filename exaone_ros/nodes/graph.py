@@ -28,7 +28,6 @@ POLICY, PAGE = "config/sros2_policy.xml", "docs/interfaces.md"
 MEANINGS = {
     "annotated": "answers drawn onto the image that they were read from; only while subscribed",
     "annotated/compressed": "the same as JPEG",
-    "answer": "what ask tasks were answered in words",
     "ask": "one question about what the camera sees, answered once",
     "camera_info": "calibration of the camera",
     "clock": "simulated time, where `publish_clock` is set",
