@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from exaone_ros.engine.tensorrt.build import build_engine
 from exaone_ros.engine.tensorrt.compile import Job, plan_jobs
-from exaone_ros.engine.tensorrt.memory import estimate
+from exaone_ros.engine.tensorrt.memory import decoder_activation_bytes, estimate
 from exaone_ros.engine.tensorrt.plan import Capacity
 from exaone_ros.engine.tensorrt.random_checkpoint import layers_of_33b, write_random_checkpoint
 from exaone_ros.engine.tensorrt.versions import load_library
@@ -70,16 +70,22 @@ def export(folder: Path, precision_name: str) -> dict[str, Any]:
 def build(folder: Path, precision_name: str) -> dict[str, Any]:
     """Parse and build."""
     library, job = load_library(["tensorrt_rtx"]), decoder_job(folder, precision_name)
-    need = estimate(Checkpoint.open(folder / "checkpoint").config, precision(precision_name), CAPACITY)
+    checkpoint = Checkpoint.open(folder / "checkpoint")
+    need = estimate(checkpoint.config, precision(precision_name), CAPACITY)
     began = time.perf_counter()
-    engine = build_engine(library, job.plan, folder / "graph.onnx")
+    figures: dict[str, int] = {}
+    engine = build_engine(library, job.plan, folder / "graph.onnx", report=figures.__setitem__)
+    expected = decoder_activation_bytes(checkpoint.config, CAPACITY, precision(precision_name).compute.itemsize)
     return {
         "library": f"{library.name} {library.version}",
         "build_s": round(time.perf_counter() - began, 1),
         "build_peak_mb": peak_mb(),
         "build_expected_mb": round(need.build_host / 1e6),
         "plan_mb": round(engine.nbytes / 1e6),
-        "plan_expected_mb": round(need.decoder_weights / 1e6),
+        "builder_weights_mb": round(figures["weights_bytes"] / 1e6),
+        "expected_weights_mb": round(need.decoder_weights / 1e6),
+        "builder_activation_mb": round(figures["activation_bytes"] / 1e6),
+        "expected_activation_mb": round(expected / 1e6),
     }
 
 

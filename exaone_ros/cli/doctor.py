@@ -11,8 +11,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exaone_ros.errors import ExaoneError
+
+if TYPE_CHECKING:
+    from exaone_ros.model.config import ModelConfig
+
+
+USABLE = 0.9
+"""Share of a device's memory that engines may take."""
+NO_TENSORRT = (
+    "on a Jetson it comes with JetPack; elsewhere pip install 'exaone_ros[tensorrt]' or 'exaone_ros[tensorrt-rtx]'. "
+    "Only the backend 'tensorrt' needs it"
+)
 
 
 class Verdict(Enum):
@@ -26,16 +38,18 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `remedy` says what to do where something is missing."""
+    """One line of the report; `remedy` says what to do where something is missing, `note` what else to know."""
 
     verdict: Verdict
     what: str
     found: str
     remedy: str = ""
+    note: str = ""
 
     def __str__(self) -> str:
         remedy = f"\n        -> {self.remedy}" if self.remedy else ""
-        return f"  {self.verdict.value}  {self.what:<12} {self.found}{remedy}"
+        note = f"\n        {self.note}" if self.note else ""
+        return f"  {self.verdict.value}  {self.what:<12} {self.found}{note}{remedy}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     for finding in machine(options.cache):
         print(finding)
         findings.append(finding)
-    for finding in checkpoint(options.checkpoint) if options.checkpoint else ():
+    for finding in checkpoint(options.checkpoint, options.cache) if options.checkpoint else ():
         print(finding)
         findings.append(finding)
     return int(any(finding.verdict is Verdict.BAD for finding in findings))
@@ -63,17 +77,17 @@ def machine(cache: Path | None = None) -> Iterator[Finding]:
     )
     yield _ros()
     yield _guarded("GPU", _gpu, "needed for TensorRT engines only; the onnxruntime backend runs on the CPU")
-    yield _guarded("TensorRT", _tensorrt, "")
+    yield _guarded("TensorRT", _tensorrt, NO_TENSORRT)
     for module, extra in (("onnxruntime", "cpu"), ("llguidance", "cpu"), ("torch", "torch")):
         yield _module(module, extra)
-    yield _guarded("memory", _memory, "")
+    yield _guarded("memory", _memory, "run it on Linux: nothing else is supported")
     yield _disk(cache)
 
 
-def checkpoint(directory: Path) -> Iterator[Finding]:
-    """Whether a checkpoint is whole, and what it takes with each preset."""
+def checkpoint(directory: Path, cache: Path | None = None) -> Iterator[Finding]:
+    """Whether a checkpoint is whole, what each preset takes and gives, and whether this machine can build it."""
     try:
-        from exaone_ros.engine.presets import fitting_presets, preset, preset_names
+        from exaone_ros.engine.presets import preset, preset_names
         from exaone_ros.model.checkpoint import Checkpoint
         from exaone_ros.model.preprocess import PreprocessConfig
 
@@ -96,24 +110,51 @@ def checkpoint(directory: Path) -> Iterator[Finding]:
     for name in preset_names():
         chosen = preset(name)
         need = chosen.memory(opened.config)
-        fits = need.device < 0.9 * chosen.device_gb * 1e9
+        fits = need.device < USABLE * chosen.device_gb * 1e9
         yield Finding(
             Verdict.GOOD if fits else Verdict.NOTE,
             name,
             f"{chosen.machine}: {chosen.precision.name}, {need.device / 1e9:.1f} of {chosen.device_gb:.0f} GB (weights "
-            f"{(need.decoder_weights + need.vision_weights) / 1e9:.1f}, caches {need.caches / 1e9:.1f}), about "
-            f"{chosen.decode_s(opened.config) * 1e3:.1f} ms a token by its memory's bandwidth [computed]",
+            f"{(need.decoder_weights + need.vision_weights) / 1e9:.1f}, caches {need.caches / 1e9:.1f})",
             "" if fits else "choose fewer slots, a shorter context or int4",
+            f"{chosen.speed(opened.config)} [computed]; install: {chosen.install}",
         )
-    try:
-        from exaone_ros.engine.tensorrt.cuda import CudaRuntime
+    yield from _here(opened.config, cache)
 
+
+def _here(config: ModelConfig, cache: Path | None) -> Iterator[Finding]:
+    """Which presets fit this machine's GPU, and whether engines can be built here."""
+    from exaone_ros.engine.presets import fitting_presets
+    from exaone_ros.engine.tensorrt.cache import default_root
+    from exaone_ros.engine.tensorrt.compile import check_resources, free_memory
+    from exaone_ros.engine.tensorrt.cuda import CudaRuntime
+
+    try:
         device = CudaRuntime().device()
     except ExaoneError:
+        yield Finding(
+            Verdict.NOTE, "fits here", "no GPU to fit", "build and run on the robot; onnxruntime answers on the CPU"
+        )
         return
-    names = [chosen.name for chosen in fitting_presets(opened.config, device.total_bytes)]
-    verdict = Verdict.GOOD if names else Verdict.NOTE
-    yield Finding(verdict, "fits here", f"{', '.join(names) or 'no preset'} on {device.name}")
+    fitting = fitting_presets(config, device.total_bytes)
+    if not fitting:
+        remedy = "take a quantised precision (--precision int4-bfloat16), fewer slots or a shorter context"
+        yield Finding(Verdict.NOTE, "fits here", f"no preset on {device.name}", remedy)
+        return
+    best = fitting[0]
+    yield Finding(Verdict.GOOD, "fits here", f"{', '.join(p.name for p in fitting)} on {device.name}")
+    try:
+        check_resources(best.memory(config), cache or default_root(), device, free_memory())
+    except ExaoneError as error:
+        yield Finding(Verdict.NOTE, "to build", str(error), f"make room, or build preset {fitting[-1].name}")
+        return
+    need = best.memory(config)
+    yield Finding(
+        Verdict.GOOD,
+        "to build",
+        f"{best.name} takes {need.build_disk / 1e9:.1f} GB of disk and {need.build_host / 1e9:.1f} GB of main memory: "
+        f"exaone compile --preset {best.name}",
+    )
 
 
 def _template_inside(directory: Path, name: str) -> bool:

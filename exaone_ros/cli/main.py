@@ -11,6 +11,7 @@ from exaone_ros.cli import doctor as doctor_command
 from exaone_ros.cli import report as report_command
 from exaone_ros.errors import ExaoneError
 
+INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 COMMANDS = {"compile": compile_command, "doctor": doctor_command, "report": report_command}
 
 
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ExaoneError as error:
         print(f"exaone {options.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"exaone {options.command}: interrupted; no engine was left half built", file=sys.stderr)
+        return INTERRUPTED
 
 
 def compile_main() -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
 import yaml
 
-from exaone_ros.engine.tensorrt.memory import MemoryEstimate, estimate
+from exaone_ros.engine.tensorrt.memory import MemoryEstimate, decoder_weight_bytes, estimate, vision_weight_bytes
 from exaone_ros.engine.tensorrt.plan import Capacity
 from exaone_ros.errors import EngineError
 from exaone_ros.model.config import ModelConfig
@@ -16,6 +16,26 @@ from exaone_ros.model.precision import PRECISIONS, Precision
 from exaone_ros.share import share_path
 
 PRESETS_FILE = "config/presets.yaml"
+IMAGE_TOKENS = 391
+"""Visual tokens of an image of 640 x 480."""
+PROMPT_TOKENS = 500
+MFU, BANDWIDTH_USE = 0.5, 0.75
+"""Shares of the data sheets' figures that well-written kernels reach."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Expected seconds, computed: of encoding an image of 640 x 480, of 500 tokens of prompt, of one decode step."""
+
+    image_s: float
+    prompt_s: float
+    token_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"a 640x480 image {self.image_s * 1e3:.0f} ms, {PROMPT_TOKENS} tokens of prompt {self.prompt_s * 1e3:.0f} "
+            f"ms, a token {self.token_s * 1e3:.1f} ms"
+        )
 
 
 @dataclass(frozen=True)
@@ -30,6 +50,7 @@ class Preset:
         capacity: what the engines hold.
         aliased_kv: whether the TensorRT of that machine writes caches in place.
         bandwidth_gb_s: of the device's memory, from its data sheet.
+        tflops: dense products in half precision, from its data sheet.
         install: what has to be installed.
     """
 
@@ -40,6 +61,7 @@ class Preset:
     capacity: Capacity
     aliased_kv: bool
     bandwidth_gb_s: float
+    tflops: float
     install: str
 
     def replaced(self, **changes: Any) -> Preset:
@@ -50,7 +72,7 @@ class Preset:
         """
         name = changes.pop("precision", self.precision.name)
         capacity = Capacity(**{**{f.name: getattr(self.capacity, f.name) for f in fields(Capacity)}, **changes})
-        return _with(self, _precision(name, self.name), capacity)
+        return replace(self, precision=_precision(name, self.name), capacity=capacity)
 
     def capacity_for(self, max_context: int) -> Capacity:
         """The capacity, no longer than a checkpoint's positions."""
@@ -63,11 +85,23 @@ class Preset:
         capacity = self.capacity_for(config.text.max_context)
         return estimate(config, self.precision, capacity, aliased_kv=self.aliased_kv)
 
-    def decode_s(self, config: ModelConfig) -> float:
-        """Seconds of one decode step if it reads all weights but the embeddings at 75% of the memory's bandwidth."""
-        embeddings = config.text.vocab * config.text.hidden * self.precision.compute.itemsize
+    def speed(self, config: ModelConfig) -> Speed:
+        """What to expect: a roofline, not a measurement.
+
+        A decode step reads all weights but the embeddings at 75% of the memory's bandwidth; image and prompt are
+        products at 50% of the arithmetic. Weights are quantised, arithmetic is not: it is half precision throughout.
+        """
+        item, text, vision = self.precision.compute.itemsize, config.text, config.vision
+        embeddings = text.vocab * text.hidden * item
         read = self.memory(config).decoder_weights - embeddings
-        return read / (0.75 * self.bandwidth_gb_s * 1e9)
+        flops = MFU * self.tflops * 1e12
+        layers = decoder_weight_bytes(text, PRECISIONS[self.precision.compute.name]) - 2 * embeddings
+        patches = vision_weight_bytes(vision, item) * vision.merge**2
+        return Speed(
+            image_s=2 * IMAGE_TOKENS * patches / item / flops,
+            prompt_s=2 * PROMPT_TOKENS * layers / item / flops,
+            token_s=read / (BANDWIDTH_USE * self.bandwidth_gb_s * 1e9),
+        )
 
 
 def preset(name: str) -> Preset:
@@ -109,6 +143,7 @@ def _parse(name: str, entry: dict[str, Any]) -> Preset:
             precision=_precision(entry.pop("precision"), name),
             aliased_kv=bool(entry.pop("aliased_kv")),
             bandwidth_gb_s=float(entry.pop("bandwidth_gb_s")),
+            tflops=float(entry.pop("tflops")),
             install=entry.pop("install"),
             capacity=Capacity(**{key: entry.pop(key) for key in sorted(known & entry.keys())}),
         )
@@ -120,9 +155,3 @@ def _precision(name: str, where: str) -> Precision:
     if name not in PRECISIONS:
         raise EngineError(f"preset '{where}': precision is {name!r}; expected one of {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
-
-
-def _with(base: Preset, precision: Precision, capacity: Capacity) -> Preset:
-    return Preset(
-        base.name, base.machine, base.device_gb, precision, capacity, base.aliased_kv, base.bandwidth_gb_s, base.install
-    )

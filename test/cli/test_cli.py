@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from engine.tensorrt.fake_cuda import FakeCuda
@@ -14,7 +15,9 @@ from exaone_ros.cli import doctor
 from exaone_ros.cli.doctor import Verdict
 from exaone_ros.cli.main import main
 from exaone_ros.engine.presets import fitting_presets, preset, preset_names
-from exaone_ros.engine.tensorrt import versions
+from exaone_ros.engine.tensorrt import compile as compiling
+from exaone_ros.engine.tensorrt import cuda, versions
+from exaone_ros.engine.tensorrt.cuda import Device
 from exaone_ros.errors import EngineError
 from exaone_ros.model.config import ModelConfig
 
@@ -89,7 +92,7 @@ def test_the_doctor_looks_at_a_whole_checkpoint(tmp_path: Path, capsys: pytest.C
     (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": "x"}))
     assert main(["doctor", str(directory), "--cache", str(tmp_path)]) == 0
     report = capsys.readouterr().out
-    for what in ("ROS 2", "GPU", "TensorRT", "memory", "disk", "checkpoint", "orin-64", "[computed]"):
+    for what in ("ROS 2", "GPU", "TensorRT", "memory", "disk", "checkpoint", "orin-64", "[computed]", "install: "):
         assert what in report
 
 
@@ -102,6 +105,48 @@ def test_every_failure_of_a_checkpoint_has_a_remedy(tmp_path: Path) -> None:
     found = list(doctor.checkpoint(directory))
     assert [finding.verdict for finding in found] == [Verdict.BAD] and "truncated" in found[0].found
     assert all(finding.remedy for finding in found)
+
+
+def test_nothing_is_amiss_without_a_remedy(tmp_path: Path) -> None:
+    findings = [*doctor.machine(tmp_path), *doctor.checkpoint(write_checkpoint(tmp_path / "c"), tmp_path)]
+    assert all(finding.remedy for finding in findings if finding.verdict is not Verdict.GOOD)
+    assert {"fits here"} <= {finding.what for finding in findings}
+
+
+class Gpu:
+    """In place of libcudart: an Orin, or what a test makes of it."""
+
+    total_bytes = 64_000_000_000
+
+    def device(self) -> Device:
+        return Device("Orin", (8, 7), self.total_bytes, self.total_bytes)
+
+
+def test_the_doctor_says_what_fits_and_what_building_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig.parse(REAL)
+    monkeypatch.setattr(cuda, "CudaRuntime", Gpu)
+    monkeypatch.setattr(compiling, "free_memory", lambda: 200_000_000_000)
+    monkeypatch.setattr(compiling.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000_000_000))
+    fits, building = doctor._here(config, tmp_path)
+    assert "orin-64" in fits.found and "h100" not in fits.found and "on Orin" in fits.found
+    assert "GB of main memory: exaone compile --preset " in building.found
+    monkeypatch.setattr(compiling, "free_memory", lambda: 1_000_000_000)
+    _, building = doctor._here(config, tmp_path)
+    assert building.verdict is Verdict.NOTE and "main memory: 1.0 GB free, but the build needs" in building.found
+    monkeypatch.setattr(Gpu, "total_bytes", 8_000_000_000)
+    (fits,) = doctor._here(config, tmp_path)
+    assert fits.verdict is Verdict.NOTE and "no preset on Orin" in fits.found and "int4" in fits.remedy
+
+
+def test_expected_speeds_are_those_of_the_roofline() -> None:
+    """By hand for 31.8 billion parameters of the layers and 1.2 billion of the encoder."""
+    config = ModelConfig.parse(REAL)
+    orin, h100 = preset("orin-64").speed(config), preset("h100").speed(config)
+    layers = 64 * (2 * 5120 * 5120 + 2 * 5120 * 1024 + 3 * 5120 * 27392)
+    assert orin.prompt_s == pytest.approx(2 * 500 * layers / (0.5 * 42.5e12), rel=1e-6)
+    assert orin.token_s == pytest.approx((layers * 0.516 + 153600 * 5120 * 2) / (0.75 * 204e9), rel=0.01)
+    assert 0.005 < h100.image_s < 0.02 and h100.token_s < orin.token_s / 5
+    assert "a token" in str(orin) and "ms" in str(orin)
 
 
 def test_a_broken_checkpoint_ends_with_a_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

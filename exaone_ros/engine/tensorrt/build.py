@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,29 @@ from exaone_ros.errors import EngineError
 Progress = Callable[[str, float], None]
 """Told the phase and how far it is, 0 to 1; called from threads of the builder."""
 
+Report = Callable[[str, int], None]
+"""Told the builder's own figures of an engine: "weights_bytes" and "activation_bytes", where the version says them."""
+
+_FIGURE = re.compile(r"Total (Weights|Activation) Memory: (\d+) bytes")
 # Says nothing about the graph: int64 inputs are meant.
 _HARMLESS = ("Int64 binding", "INT64")
 
 
 def make_logger(trt: Any) -> Any:
-    """A logger of TensorRT that keeps warnings and errors in `messages`, as (severity, text)."""
+    """A logger of TensorRT that keeps warnings and errors in `messages`, as (severity, text), and what the builder says
+    of memory in `figures`."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.messages: list[tuple[str, str]] = []
+            self.figures: dict[str, int] = {}
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= trt.ILogger.WARNING and not any(text in message for text in _HARMLESS):
                 self.messages.append((severity.name, message))
+            elif found := _FIGURE.search(message):
+                self.figures[f"{found[1].lower()}_bytes"] = int(found[2])
 
     return Logger()
 
@@ -65,6 +74,7 @@ def build_engine(
     *,
     timing_cache: Path | None = None,
     progress: Progress | None = None,
+    report: Report | None = None,
 ) -> Any:
     """Parse a graph and build its engine.
 
@@ -75,6 +85,7 @@ def build_engine(
         timing_cache: file with the timings of kernels; read if there, written again. Not used by TensorRT-RTX, which
             measures on the user's machine.
         progress: told how far the build is.
+        report: told what the builder says of the engine's memory.
 
     Returns:
         The plan as TensorRT's own host memory: a buffer of bytes.
@@ -103,6 +114,9 @@ def build_engine(
     unused = [text for _, text in logger.messages if "unused input" in text.lower()]
     if unused:
         raise EngineError(f"{library.name} {library.version} ignores inputs of the {plan.name} graph: {unused[0]}")
+    if report is not None:
+        for name, count in logger.figures.items():
+            report(name, count)
     if cache is not None and timing_cache is not None:
         timing_cache.write_bytes(memoryview(config.get_timing_cache().serialize()))
     return engine

@@ -124,7 +124,10 @@ class EngineCache:
         with self._lock(key):
             if not rebuild and (plan := self.find(key)) is not None:
                 return plan, False
-            with tempfile.TemporaryDirectory(prefix=".building-", dir=self.root) as scratch:
+            prefix = f".building-{key.digest}-"
+            for left in self.root.glob(prefix + "*"):  # of a build that was killed: its lock is free, so it is over
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=self.root) as scratch:
                 self._publish(key, build(Path(scratch)), Path(scratch), extra or {})
         return self.folder(key) / PLAN, True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -84,6 +85,8 @@ def compile_checkpoint(
             refuses, or an engine in the cache cannot be used and `rebuild` is False.
     """
     cache = EngineCache(root or default_root())
+    with contextlib.suppress(OSError):  # so that the weights' hash can be kept; what is wrong is said before the build
+        cache.root.mkdir(parents=True, exist_ok=True)
     jobs = plan_jobs(checkpoint, library, device, precision, capacity, cache.root, scales)
     missing = [job for job in jobs if rebuild or cache.find(job.key) is None]
     if missing:
@@ -92,18 +95,22 @@ def compile_checkpoint(
     scales_file = keep_scales(scales, cache.root)
     paths, built = {}, False
     for job in jobs:
-        extra = {
+        extra: dict[str, Any] = {
             "capacity": asdict(capacity),
             "precision": precision.name,
             "checkpoint": str(checkpoint.directory),
             "input_scales": scales_file,
         }
 
-        def build(folder: Path, job: Job = job) -> Any:
+        def build(folder: Path, job: Job = job, extra: dict[str, Any] = extra) -> Any:
             path = folder / "graph.onnx"
             job.graph.save(path, Weights.FILE)
             timing = cache.root / f"timing-{library.name}-{library.version}.cache"
-            return build_engine(library, job.plan, path, timing_cache=timing, progress=progress)
+            figures: dict[str, int] = {}
+            extra["builder"] = figures
+            return build_engine(
+                library, job.plan, path, timing_cache=timing, progress=progress, report=figures.__setitem__
+            )
 
         paths[job.plan.name], now = cache.get_or_build(job.key, build, rebuild=rebuild, extra=extra)
         built = built or now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exaone_ros.engine.tensorrt.plan import Capacity
+from exaone_ros.engine.tensorrt.plan import Capacity, vision_rows
 from exaone_ros.model.config import ModelConfig, TextConfig, VisionConfig
 from exaone_ros.model.precision import Precision, WeightFormat
 from exaone_ros.model.quantize import block_size
@@ -12,8 +12,11 @@ from exaone_ros.model.quantize import block_size
 _BITS = {WeightFormat.INT8: 8.0, WeightFormat.FP8: 8.0, WeightFormat.INT4: 4.0, WeightFormat.NVFP4: 4.0}
 # The CUDA context and the library's own kernels on the device. An allowance, not a measurement.
 CONTEXT_BYTES = 600_000_000
+# Scratch memory of an engine's kernels; nothing beside the activations of a real model.
+SCRATCH_BYTES = 8 << 20
 # Peak of the host while TensorRT-RTX builds, over the size of the weights: the parser's copy, the network's, the plan.
-BUILD_FACTOR = 3.5
+# Measured with layers of the real size: 2.5 times what each adds; see docs/tensorrt.md.
+BUILD_FACTOR = 2.7
 BUILD_BASE_BYTES = 1_000_000_000
 
 
@@ -25,7 +28,7 @@ class MemoryEstimate:
         decoder_weights, vision_weights: on the device.
         caches: KV caches of all slots; twice where the engine does not write them in place.
         buffers: inputs, visual tokens, logits.
-        activations: inside one run at its largest; both engines.
+        activations: inside one run at its largest; both engines, each of which keeps its own.
         context: of CUDA and the library.
     """
 
@@ -66,7 +69,7 @@ def estimate(
         vision_weights=vision_weight_bytes(config.vision, item),
         caches=cache if aliased_kv else 2 * cache,
         buffers=masks + visual + logits,
-        activations=_activations(config, capacity, item),
+        activations=decoder_activation_bytes(config, capacity, item) + vision_activation_bytes(config, capacity, item),
     )
 
 
@@ -101,10 +104,24 @@ def vision_weight_bytes(c: VisionConfig, item_bytes: int) -> int:
     return (blocks + merged * merged + merged * c.out_hidden) * item_bytes + patches * 4
 
 
-def _activations(config: ModelConfig, capacity: Capacity, item: int) -> int:
-    """The largest sublayer of each graph in flight: inputs, two hidden projections and their product."""
-    t, v = config.text, config.vision
-    text_rows, patches = capacity.slots * capacity.chunk, capacity.visual_tokens * v.merge**2
-    text = text_rows * (3 * t.hidden * 4 + t.intermediate * (2 * item + 2 * 4))
-    vision = patches * (3 * v.hidden * 4 + v.intermediate * (2 * item + 2 * 4))
-    return text + vision
+def decoder_activation_bytes(config: ModelConfig, capacity: Capacity, item: int) -> int:
+    """What an execution context of the decoder needs for its largest batch.
+
+    Three residual streams in float32, the MLP's two projections, what is activated of them and their product, the mask
+    in the compute type, and the kernels' scratch memory. Fitted to what TensorRT-RTX 1.7.1 says of its engines, small
+    ones and layers of the real size; see test_rtx_builder.py and docs/tensorrt.md.
+    """
+    t = config.text
+    rows = capacity.slots * capacity.chunk
+    return rows * _row_bytes(t.hidden, t.intermediate, item) + rows * capacity.context * item + SCRATCH_BYTES
+
+
+def vision_activation_bytes(config: ModelConfig, capacity: Capacity, item: int) -> int:
+    """The same of the vision encoder, for its largest image."""
+    v = config.vision
+    patches, _ = vision_rows(v, capacity.visual_tokens)
+    return patches * _row_bytes(v.hidden, v.intermediate, item) + SCRATCH_BYTES
+
+
+def _row_bytes(hidden: int, intermediate: int, item: int) -> int:
+    return 3 * 4 * hidden + 4 * item * intermediate

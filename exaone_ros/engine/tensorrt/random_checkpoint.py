@@ -28,7 +28,7 @@ VISION_33B: Mapping[str, Any] = {
     "num_key_value_heads": 8, "out_hidden_size": 5120, "fullatt_block_indexes": [6, 13, 20, 27], "patch_size": 14,
     "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112,
 }  # fmt: skip
-_PIECE = 1 << 24  # elements drawn at a time
+_PIECE = 1 << 22  # elements that are drawn
 
 
 def layers_of_33b(layers: int, *, vocab: int = 153600, vision_depth: int = 28) -> dict[str, Any]:
@@ -41,7 +41,11 @@ def layers_of_33b(layers: int, *, vocab: int = 153600, vision_depth: int = 28) -
 
 
 def write_random_checkpoint(directory: Path, config: dict[str, Any], seed: int = 0) -> Checkpoint:
-    """Write bfloat16 weights of deviation 0.02, norms of one, piece by piece: no tensor is held whole in memory."""
+    """Write bfloat16 weights of deviation 0.02, norms of one, piece by piece: no tensor is held whole in memory.
+
+    The same random numbers are used again and again, each time from another place on: drawing as many as the real
+    model has takes longer than writing them.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (directory / "preprocessor_config.json").write_text("{}", encoding="utf-8")
@@ -55,15 +59,20 @@ def write_random_checkpoint(directory: Path, config: dict[str, Any], seed: int =
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     rng = np.random.default_rng(seed)
+    drawn = (0.02 * rng.standard_normal(_PIECE, np.float32)).astype(ml_dtypes.bfloat16)
+    ones = np.ones(max(max(shape) for shape in shapes.values() if len(shape) == 1), drawn.dtype)
     with (directory / SINGLE_FILE).open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for shape in shapes.values():
+            if len(shape) == 1:
+                file.write(ones[: shape[0]].tobytes())
+                continue
             left = int(np.prod(shape, dtype=np.int64))
             while left:
-                count = min(left, _PIECE)
-                plain = np.ones(count, np.float32) if len(shape) == 1 else 0.02 * rng.standard_normal(count, np.float32)
-                file.write(plain.astype(ml_dtypes.bfloat16).tobytes())
-                left -= count
+                start = int(rng.integers(_PIECE // 2))
+                piece = drawn[start : start + left]
+                file.write(piece.tobytes())
+                left -= len(piece)
     return Checkpoint.open(directory)
 
 

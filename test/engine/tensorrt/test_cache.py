@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from exaone_ros.engine.tensorrt.cache import MANIFEST, PLAN, EngineCache, Engine
 from exaone_ros.errors import EngineError
 
 KEY = EngineKey("decoder", "aa", "bb", {"opset": 24}, "tensorrt", "10.16", "Fake sm_90")
+NOBODY = 65534
 FORK = multiprocessing.get_context("fork")
 
 
@@ -84,7 +86,9 @@ def test_a_killed_build_leaves_no_engine_and_no_lock(tmp_path: Path) -> None:
     assert worker.exitcode == -signal.SIGKILL
     cache = EngineCache(tmp_path)
     assert cache.find(KEY) is None and cache.entries() == []
+    assert list(tmp_path.glob(".building-*/half"))
     assert cache.get_or_build(KEY, engine)[1]
+    assert not list(tmp_path.glob(".building-*")), "what a killed build left takes as much disk as an engine"
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
@@ -153,11 +157,24 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         EngineCache(tmp_path / "file" / "engines").get_or_build(KEY, never)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_cache_is_named(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(EngineError, match="cannot be written"):
-        EngineCache(tmp_path / "engines").get_or_build(KEY, never)
+def _build_as_nobody(root: Path, said: Any) -> None:
+    if os.geteuid() == 0:  # root may write everywhere
+        os.setuid(NOBODY)
+    try:
+        EngineCache(root / "engines").get_or_build(KEY, never)
+    except EngineError as error:
+        said.put(str(error))
+
+
+def test_a_read_only_cache_is_named() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        root, said = Path(name), FORK.Queue()
+        root.chmod(0o555)
+        worker = FORK.Process(target=_build_as_nobody, args=(root, said))
+        worker.start()
+        message = said.get(timeout=60)
+        worker.join(60)
+    assert f"engine cache {root / 'engines'} cannot be written" in message and "choose another with --cache" in message
 
 
 def test_engines_of_a_read_only_cache_are_found(tmp_path: Path) -> None:

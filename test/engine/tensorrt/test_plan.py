@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.tiny_checkpoint import tiny_config
 
+from exaone_ros.engine.tensorrt.memory import (
+    decoder_activation_bytes,
+    decoder_weight_bytes,
+    estimate,
+    vision_activation_bytes,
+    vision_weight_bytes,
+)
 from exaone_ros.engine.tensorrt.plan import Capacity, plan_engines
+from exaone_ros.engine.tensorrt.random_checkpoint import layers_of_33b
 from exaone_ros.engine.tensorrt.versions import target_for
 from exaone_ros.errors import EngineError
 from exaone_ros.model.config import ModelConfig
@@ -80,3 +88,16 @@ def test_a_context_beyond_the_model_is_refused() -> None:
 def test_a_precision_that_the_version_lacks_is_refused() -> None:
     with pytest.raises(EngineError, match=r"precision 'nvfp4' cannot be built by tensorrt 10\.3"):
         plan_engines(CONFIG, target_for("tensorrt", "10.3"), precision("nvfp4"), CAPACITY)
+
+
+def test_expected_memory_of_the_real_size_is_what_the_builder_said() -> None:
+    """Figures of TensorRT-RTX 1.7.1 for one layer, int4-bfloat16, two vision blocks; see docs/tensorrt.md."""
+    config, chosen = ModelConfig.parse(layers_of_33b(1, vocab=1024, vision_depth=2)), precision("int4-bfloat16")
+    capacity = Capacity(slots=4, context=2048, chunk=512, visual_tokens=1024)
+    assert decoder_weight_bytes(config.text, chosen) == pytest.approx(271_427_616, rel=0.01)
+    assert vision_weight_bytes(config.vision, 2) == pytest.approx(390_746_368, rel=0.01)
+    assert 1 <= decoder_activation_bytes(config, capacity, 2) / 449_913_344 < 4 / 3
+    assert 1 <= vision_activation_bytes(config, capacity, 2) / 240_144_384 < 4 / 3
+    for layers, peak in ((1, 1_432_000_000), (2, 2_049_000_000)):
+        need = estimate(ModelConfig.parse(layers_of_33b(layers, vocab=1024, vision_depth=1)), chosen, capacity)
+        assert peak < need.build_host < 1.5 * peak

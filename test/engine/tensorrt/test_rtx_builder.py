@@ -15,6 +15,12 @@ from model.tiny_checkpoint import tiny_config, write_checkpoint
 
 from exaone_ros.engine.tensorrt.build import build_engine, make_logger
 from exaone_ros.engine.tensorrt.compile import compile_checkpoint, plan_jobs
+from exaone_ros.engine.tensorrt.memory import (
+    decoder_activation_bytes,
+    decoder_weight_bytes,
+    vision_activation_bytes,
+    vision_weight_bytes,
+)
 from exaone_ros.engine.tensorrt.plan import Capacity, EnginePlan
 from exaone_ros.engine.tensorrt.versions import Library, load_library
 from exaone_ros.errors import EngineError, MissingExtra
@@ -95,6 +101,23 @@ def test_vision_encoders_are_built(checkpoint: Checkpoint, tmp_path: Path, name:
 @pytest.mark.parametrize(("name", "engine"), [("float16", "vision"), ("float16", "decoder"), ("int4", "decoder")])
 def test_the_bundled_architecture_is_built(bundled: Checkpoint, tmp_path: Path, name: str, engine: str) -> None:
     assert len(build(bundled, name, engine, tmp_path)) > 10_000
+
+
+def test_expected_memory_is_what_the_builder_says(bundled: Checkpoint, tmp_path: Path) -> None:
+    """Weights without norms and tables, 8% of a model this small; activations a bound that is no third too large."""
+    capacity, chosen = Capacity(slots=4, context=512, chunk=128, visual_tokens=128), precision("int4-bfloat16")
+    config, item = bundled.config, chosen.compute.itemsize
+    expected = {
+        "vision": (vision_weight_bytes(config.vision, item), vision_activation_bytes(config, capacity, item)),
+        "decoder": (decoder_weight_bytes(config.text, chosen), decoder_activation_bytes(config, capacity, item)),
+    }
+    for job in plan_jobs(bundled, RTX, None, chosen, capacity, tmp_path):
+        figures: dict[str, int] = {}
+        job.graph.save(tmp_path / "graph.onnx", Weights.FILE)
+        build_engine(RTX, job.plan, tmp_path / "graph.onnx", report=figures.__setitem__)
+        weights, activations = expected[job.plan.name]
+        assert weights == pytest.approx(figures["weights_bytes"], rel=0.1), job.plan.name
+        assert 1.0 <= activations / figures["activation_bytes"] < 4 / 3, job.plan.name
 
 
 def test_a_decode_profile_is_accepted(checkpoint: Checkpoint, tmp_path: Path) -> None:
