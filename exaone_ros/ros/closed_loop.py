@@ -195,6 +195,18 @@ class ClosedLoop:
             )
         return self.glimpse(stamp_ns, time.monotonic() - started_s)
 
+    def look_until(self, found: Callable[[], bool], what: str) -> None:
+        """Look again and again, as a camera that goes on, until something is so.
+
+        Raises:
+            LoopError: in vain.
+        """
+        deadline_s = time.monotonic() + self._timeout_s
+        while not found():
+            if time.monotonic() > deadline_s:
+                raise LoopError(f"looked {self._timeout_s:g} s in vain for {what}; diagnostics: {self._diagnostics}")
+            self.look()
+
     def glimpse(self, stamp_ns: int, wall_s: float = math.nan) -> Glimpse:
         """What has been heard of the image with this stamp."""
         truth = self.wait(lambda: self._heard["truth"].get(stamp_ns), f"the truth of {stamp_ns * 1e-9:.3f} s")
@@ -219,6 +231,11 @@ class ClosedLoop:
         """Position of a joint as it was published for a stamp or later; near the end of each step there is one."""
         self.wait(lambda: self._joints.get("stamp_ns", -1) >= stamp_ns - 25_000_000 or None, "joint states")
         return self._joints[name]
+
+    def diagnostic(self, key: str) -> str:
+        """The newest value in the perception node's diagnostics; empty where there is none."""
+        with self._changed:
+            return self._diagnostics.get(key, "")
 
     def diagnostics(self, key: str, found: Callable[[str], bool], what: str) -> str:
         """Wait until a value of the perception node's diagnostics is as it should be; returns it."""
