@@ -17,8 +17,8 @@ from exaone_ros.training.truth import name_of, relation_label, scaled_box
 __all__ = ["KINDS", "Question", "Questioner"]
 
 KINDS = {
-    "list": 1.0, "name": 4.0, "class": 1.2, "colour": 0.8, "several": 0.8, "relation": 2.2, "absent": 1.6,
-    "hindrance": 0.6, "count": 3.4, "way": 1.0, "presence": 0.5, "pick": 1.4, "side": 1.0, "pick_relation": 1.2,
+    "list": 1.0, "name": 4.0, "class": 1.2, "colour": 0.8, "several": 0.8, "relation": 2.2, "absent": 2.5,
+    "hindrance": 0.6, "count": 7.0, "way": 1.0, "presence": 0.5, "pick": 1.4, "side": 1.6, "pick_relation": 2.0,
     "see": 0.1,
 }  # fmt: skip
 """How often each kind is asked in training, relative to the others."""
