@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 USABLE = 0.9
 """Share of a device's memory that engines may take."""
+NO_GPU = (
+    "install NVIDIA's driver if there is a GPU (and see that nvidia-smi finds it). Only TensorRT engines and device "
+    "'cuda' need one: onnxruntime answers on the CPU"
+)
 NO_TENSORRT = (
     "on a Jetson it comes with JetPack; elsewhere pip install 'exaone_ros[tensorrt]' or 'exaone_ros[tensorrt-rtx]'. "
     "Only the backend 'tensorrt' needs it"
@@ -76,7 +80,7 @@ def machine(cache: Path | None = None) -> Iterator[Finding]:
         Verdict.GOOD, "system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     )
     yield _ros()
-    yield _guarded("GPU", _gpu, "needed for TensorRT engines only; the onnxruntime backend runs on the CPU")
+    yield _guarded("GPU", _gpu, NO_GPU)
     yield _guarded("TensorRT", _tensorrt, NO_TENSORRT)
     for module, extra in (("onnxruntime", "cpu"), ("llguidance", "cpu"), ("torch", "torch")):
         yield _module(module, extra)

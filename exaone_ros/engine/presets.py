@@ -32,10 +32,13 @@ class Speed:
     token_s: float
 
     def __str__(self) -> str:
-        return (
-            f"a 640x480 image {self.image_s * 1e3:.0f} ms, {PROMPT_TOKENS} tokens of prompt {self.prompt_s * 1e3:.0f} "
-            f"ms, a token {self.token_s * 1e3:.1f} ms"
-        )
+        image, prompt, token = (_ms(value) for value in (self.image_s, self.prompt_s, self.token_s))
+        return f"a 640x480 image {image}, {PROMPT_TOKENS} tokens of prompt {prompt}, a token {token}"
+
+
+def _ms(seconds: float) -> str:
+    """Milliseconds; below one, launching kernels decides, which this does not know."""
+    return f"{seconds * 1e3:.0f} ms" if seconds >= 1e-3 else "below 1 ms"
 
 
 @dataclass(frozen=True)
