@@ -110,8 +110,8 @@ class Sequence:
         """Tokens guessed in drafts, without those that they force."""
         self.guesses_accepted = 0
         """Those of them that were then chosen."""
-        self.drafts_help = True
-        """The last draft, if there was one, foresaw at least one token."""
+        self.last_draft: tuple[int, bool] | None = None
+        """How many guesses of the last step came true, and whether its draft was right to its end; None: no draft."""
         self._table = table
         self._context = context
         self._length = prefix.length
@@ -176,7 +176,7 @@ class Sequence:
         """
         self.read(len(self._pending))
         self.reading = False
-        at, accepted_before = 0, self.guesses_accepted
+        at, foreseen, accepted_before = 0, 0, self.guesses_accepted
         try:
             while True:
                 self._choose(logits[at])
@@ -192,8 +192,8 @@ class Sequence:
             self.fail(error)
         except Exception as error:  # the grammar library's own; whatever it is, the other sequences go on
             self.fail(EngineError(f"task '{self.question.name}': decoding failed: {type(error).__name__}: {error}"))
-        if drafted:
-            self.drafts_help = self.guesses_accepted > accepted_before
+        whole = at + foreseen >= len(drafted)
+        self.last_draft = (self.guesses_accepted - accepted_before, whole) if drafted else None
 
     def draft(self, context: int) -> Draft:
         """An empty draft behind `next_tokens`; `context`: tokens that fit into a slot."""

@@ -27,6 +27,7 @@ MOST_MTP = 3
 MOST_PREVIOUS = 64
 LONGEST_CHAIN = 4
 """Tokens through which the MTP layer is led one by one to a guess, at most: each costs a run of it."""
+FIRST_GUESSES = 4
 ANSWERS_KEPT = 256
 
 
@@ -36,7 +37,8 @@ class Speculation:
 
     Attributes:
         previous: tokens of the last answer to the same question that are drafted in a step at most, 0 to 64; 0 = none.
-            Costs nothing but the longer rows; helps where the view changes little from frame to frame.
+            Costs the longer rows; helps where the view changes little from frame to frame. Fewer are drafted where
+            fewer come true.
         mtp: guesses of the checkpoint's MTP layer in a step at most, 0 to 3, where there is no last answer to draft
             from, or where it has just foreseen nothing; 0 = none. Needs a backend and a checkpoint that have the layer.
 
@@ -129,29 +131,47 @@ class Drafter(Protocol):
         ...
 
 
+@dataclass
+class _Said:
+    """The last answer to a question, and how many tokens of it are worth guessing at a time."""
+
+    tokens: tuple[int, ...] = ()
+    guesses: int = FIRST_GUESSES
+
+
 class PreviousAnswer:
     """Drafts what the last answer to the same question had at this place: boxes keep their form, things stay.
 
+    How much is drafted follows what came true: twice as much after a draft that was right to its end, else one guess
+    more than came true, so that a view that changes costs little.
+
     Args:
-        most: tokens of a draft.
+        most: tokens of a draft, without those that the last of them forces.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._answers: OrderedDict[tuple[str, bytes], tuple[int, ...]] = OrderedDict()
+        self._said: OrderedDict[tuple[str, bytes], _Said] = OrderedDict()
 
     def extend(self, drafts: Mapping[int, tuple[Sequence, Draft]]) -> None:
         for sequence, draft in drafts.values():
-            answer = self._answers.get(sequence.key, ())
+            said = self._said.get(sequence.key)
+            if said is None:
+                continue
+            if sequence.last_draft is not None:
+                accepted, whole = sequence.last_draft
+                said.guesses = min(self._most, 2 * said.guesses) if whole else accepted + 1
             at = len(sequence.written)
-            while draft.open and len(draft.tokens) < self._most and at + len(draft.tokens) < len(answer):
-                draft.take(answer[at + len(draft.tokens)])
+            while draft.open and draft.guesses < said.guesses and at + len(draft.tokens) < len(said.tokens):
+                if len(draft.tokens) >= self._most:
+                    break
+                draft.take(said.tokens[at + len(draft.tokens)])
 
     def learn(self, sequence: Sequence) -> None:
-        self._answers[sequence.key] = sequence.written
-        self._answers.move_to_end(sequence.key)
-        if len(self._answers) > ANSWERS_KEPT:
-            self._answers.popitem(last=False)
+        self._said.setdefault(sequence.key, _Said()).tokens = sequence.written
+        self._said.move_to_end(sequence.key)
+        if len(self._said) > ANSWERS_KEPT:
+            self._said.popitem(last=False)
 
 
 class MtpLayer:
@@ -230,7 +250,7 @@ class Speculator:
             asked = {
                 slot: (sequence, draft)
                 for slot, (sequence, draft) in open_.items()
-                if not draft.tokens and (drafter is not self._previous or self._mtp is None or sequence.drafts_help)
+                if not draft.tokens and (drafter is not self._previous or self._mtp is None or _helped(sequence))
             }
             if asked:
                 drafter.extend(asked)
@@ -244,3 +264,8 @@ class Speculator:
         """A sequence has come to a good end."""
         if self._previous is not None:
             self._previous.learn(sequence)
+
+
+def _helped(sequence: Sequence) -> bool:
+    """The last draft, if there was one, foresaw something."""
+    return sequence.last_draft is None or sequence.last_draft[0] > 0

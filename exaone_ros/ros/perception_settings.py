@@ -38,7 +38,7 @@ PARAMETERS = (
               "at the same time; more questions take turns.", minimum=2, maximum=64),
     Parameter("context", 1024, "Tokens of image, question, reasoning and answer at most.", unit="tokens",
               minimum=256, maximum=262144),
-    Parameter("draft_previous", 0, "Tokens of the last answer to the same question that are guessed and verified in "
+    Parameter("draft_previous", 8, "Tokens of the last answer to the same question that are guessed and verified in "
               "one step; 0 = none. Changes no answer.", minimum=0, maximum=64),
     Parameter("draft_mtp", 0, "Guesses of the checkpoint's MTP layer that are verified in one step; 0 = none. Changes "
               "no answer.", minimum=0, maximum=3),

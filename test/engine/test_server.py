@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +19,8 @@ import pytest
 pytest.importorskip("openai")
 pytest.importorskip("onnxruntime")
 
+from support.served import KEY, KEY_VARIABLE, PATIENCE_S, Served
+
 from exaone_ros.engine.breaker import CircuitBreaker, ServerState
 from exaone_ros.engine.engine import Engine
 from exaone_ros.engine.openai_chat import jpeg_url
@@ -31,9 +30,6 @@ from exaone_ros.engine.server import ServerEngine, ServerSettings
 from exaone_ros.errors import EngineError, ImageError, ServerUnavailable, TaskError
 from exaone_ros.tasks import Ask, Count, Decide, Ground, Task
 
-REPOSITORY = Path(__file__).parents[2]
-KEY = "a key for tests"
-PATIENCE_S = 60.0
 TASKS: list[Task] = [
     Ground(name="objects"),
     Count(name="count"),
@@ -53,28 +49,6 @@ def picture(seed: int = 0) -> np.ndarray:
     return cv2.GaussianBlur(image, (5, 5), 0)
 
 
-class Served:
-    """A process that serves the bundled checkpoint."""
-
-    def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "EXAONE_SERVER_API_KEY": KEY}
-        command = [sys.executable, "-m", "exaone_ros.engine.serve", "--port", "0", "--name", "tiny", "--threads", "1"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("serving tiny at http://"), line
-        self.url = line.split()[-1]
-
-    def end(self, how: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-        try:
-            return self.process.wait(PATIENCE_S)
-        finally:
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     served = Served()
@@ -89,7 +63,7 @@ def settings(url: str, **changes: Any) -> ServerSettings:
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EXAONE_SERVER_API_KEY", KEY)
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
 
 
 def test_a_server_gives_the_results_of_the_engine_at_hand(served: Served, model_dir: Path) -> None:
@@ -139,7 +113,7 @@ def test_a_wrong_key_or_name_is_named_and_not_tried_again(served: Served, monkey
     with ServerEngine(ServerSettings(served.url, "huge")) as engine:
         (answer,) = engine.answer(picture(), [Count()]).answers
         assert "status 404" in str(answer.error) and "model's name 'huge'" in str(answer.error)
-    monkeypatch.setenv("EXAONE_SERVER_API_KEY", "another")
+    monkeypatch.setenv(KEY_VARIABLE, "another")
     with ServerEngine(settings(served.url)) as engine:
         (answer,) = engine.answer(picture(), [Count()]).answers
         assert "status 401" in str(answer.error) and "EXAONE_SERVER_API_KEY" in str(answer.error)

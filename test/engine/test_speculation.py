@@ -131,6 +131,9 @@ def test_the_last_answer_to_a_question_is_drafted_from(make: Maker) -> None:
     changed = run(backend, other, speculator)
     assert said(other) == said(plain)
     assert changed.drafts_accepted < changed.tokens_drafted
+    # what comes true rules how much is guessed: wrong drafts shrink to one guess
+    widest = [max(row.tokens.size for row in rows) for rows in backend.calls[-changed.decode_steps :]]
+    assert changed.tokens_drafted < 4 * changed.decode_steps + 64 and min(widest) <= 2
 
 
 def _shifted(vocab: int, content: tuple[int | bytes, ...]) -> NDArray[np.float32]:
