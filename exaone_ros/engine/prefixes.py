@@ -1,14 +1,15 @@
 """Prompt heads: the system prompt and the pictures, run through the decoder once for all questions on them.
 
 What stands before the first picture is the same in every prompt and is run once for ever: every slot that has held a
-prompt begins with it, so it stays where it is or is copied from such a slot. A head that nobody waits for is kept until
+head begins with it, so it stays where it is or is copied from such a slot. A head that nobody waits for is kept until
 its slot is needed (least recently used first), so that later questions on the same pictures find it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,9 @@ from exaone_ros.engine.request import Picture
 from exaone_ros.engine.sequence import Prefix
 from exaone_ros.engine.slots import SlotPool
 from exaone_ros.engine.timings import Meter
-from exaone_ros.errors import PromptTooLong
+from exaone_ros.errors import ExaoneError, PromptTooLong
+
+_log = logging.getLogger(__name__)
 
 
 class PromptHead:
@@ -185,9 +188,15 @@ class PromptHeads:
         if head.ready:
             self._with_opening.add(head.slot)
 
-    def trust(self, slots: Sequence[int]) -> None:
-        """These slots hold a copy of a head."""
-        self._with_opening.update(slots)
+    def clear(self, slot: int) -> None:
+        """A question has left this slot: nothing in it is needed, and a backend need not carry it along."""
+        self.distrust(slot)
+        other = 1 if slot == 0 else 0
+        try:
+            with named_failures(self._backend, "copy"):
+                self._backend.copy(other, [slot], 0)
+        except ExaoneError as error:  # the next question overwrites it anyway
+            _log.warning("slot %d could not be cleared: %s", slot, error)
 
     def distrust(self, slot: int) -> None:
         """Nothing is known any more of what a slot holds."""

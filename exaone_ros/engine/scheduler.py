@@ -239,7 +239,6 @@ class Scheduler:
             job.slot = slot
             job.joined(self.clock())
         self._batch.join(joining, meter)
-        self.heads.trust(tuple(joining))
         for slot in joining:
             self._let_go(self._running[slot])
 
@@ -321,6 +320,7 @@ class Scheduler:
         assert job.slot is not None
         self._batch.leave(job.slot)
         del self._running[job.slot]
+        self.heads.clear(job.slot)
         self._slots.release(job.slot)
         job.slot = None
 
@@ -352,8 +352,6 @@ class Scheduler:
             return
         if outcome is not None:
             sequence.outcome, sequence.error = outcome, error
-        if slot is not None and sequence.outcome is Outcome.FAILED:
-            self.heads.distrust(slot)
         if sequence.outcome is Outcome.DONE:
             self._pace.answered(job.request.task, job.answer_steps)
         meter.add("tokens_sampled", sequence.tokens_sampled)

@@ -21,6 +21,7 @@ from exaone_ros.engine.answers import TaskAnswer
 from exaone_ros.engine.engine import Engine
 from exaone_ros.engine.job import Job
 from exaone_ros.engine.request import Request
+from exaone_ros.engine.scheduler import Scheduler
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.ticket import Ticket
 from exaone_ros.engine.timings import Meter, Timings
@@ -65,7 +66,7 @@ class EngineService:
         self._refusal: EngineError | None = None
         self._busy_since_s: float | None = None
         self._ready = threading.Event()
-        self._failed_to_start: EngineError | None = None
+        self._failed_to_start: Exception | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -173,27 +174,45 @@ class EngineService:
             with self._engine.drive() as scheduler:
                 self._ready.set()
                 while self._take():
-                    for job in self._incoming():
-                        scheduler.add(job)
-                    self._busy_since_s = time.monotonic()
-                    try:
-                        scheduler.step(self._meter)
-                    except Exception as error:  # a defect of ours must not leave everybody waiting
-                        _log.exception("a step of the engine failed")
-                        failure = EngineError(f"a step of the engine failed: {type(error).__name__}: {error}")
-                        scheduler.abort(Outcome.FAILED, failure, self._meter)
-                    finally:
-                        self._busy_since_s = None
+                    self._step(scheduler)
                 for job in self._incoming():
                     scheduler.add(job)
                 scheduler.abort(Outcome.FAILED, self._refusal, self._meter)
-        except EngineError as error:  # the engine is closed or in use
-            self._failed_to_start = error
-        else:
-            self._engine.close()
+        except Exception as error:
+            if self._ready.is_set():  # a defect of ours: what is open fails below
+                _log.exception("the thread of the engine failed")
+            else:
+                self._failed_to_start = error  # the engine is closed or in use
         finally:
-            self._ended.set()
-            self._ready.set()
+            self._fail_open(EngineError("the thread of the engine has ended"))
+            try:
+                if self._failed_to_start is None:
+                    self._engine.close()
+            finally:
+                self._ended.set()
+                self._ready.set()
+
+    def _step(self, scheduler: Scheduler) -> None:
+        for job in self._incoming():
+            scheduler.add(job)
+        self._busy_since_s = time.monotonic()
+        try:
+            scheduler.step(self._meter)
+        except Exception as error:  # a defect of ours must not leave everybody waiting
+            _log.exception("a step of the engine failed")
+            failure = EngineError(f"a step of the engine failed: {type(error).__name__}: {error}")
+            scheduler.abort(Outcome.FAILED, failure, self._meter)
+        finally:
+            self._busy_since_s = None
+
+    def _fail_open(self, error: EngineError) -> None:
+        """Refuse from now on, and fail what is still open: nobody may wait for an answer that cannot come."""
+        with self._changed:
+            self._refusal = self._refusal or error
+            tickets = list(self._open)
+            self._open.clear()
+        for ticket in tickets:
+            ticket.settle(TaskAnswer(ticket.request.task, Outcome.FAILED, error=error, latency_s=ticket.age_s))
 
     def _take(self) -> bool:
         """Wait until there is something to do; False: the service ends."""
@@ -221,10 +240,5 @@ class EngineService:
                 "this process and start it again"
             )
             _log.error("%s", hung)
-            with self._changed:
-                self._refusal = hung
-                tickets = list(self._open)
-                self._open.clear()
-            for ticket in tickets:
-                ticket.settle(TaskAnswer(ticket.request.task, Outcome.FAILED, error=hung, latency_s=ticket.age_s))
+            self._fail_open(hung)
             return

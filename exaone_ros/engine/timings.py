@@ -75,6 +75,8 @@ class Meter:
         return time.perf_counter() - self._started_s
 
     def read(self) -> Timings:
-        """What was added up so far; `total_s` is the time since this meter was made."""
+        """What was added up so far; `total_s` is the time since this meter was made. Any thread may call it."""
         timings = Timings(total_s=self.elapsed_s)
-        return replace(timings, **{name: type(getattr(timings, name))(sum_) for name, sum_ in self._sums.items()})
+        return replace(
+            timings, **{name: type(getattr(timings, name))(sum_) for name, sum_ in self._sums.copy().items()}
+        )

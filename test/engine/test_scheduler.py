@@ -260,6 +260,14 @@ def test_heads_are_kept_for_later_questions_until_their_slot_is_needed(bench: Se
     assert len([rows for rows in b.backend.calls if not rows[0].logits]) == 4
 
 
+def test_a_slot_whose_question_has_ended_is_cleared(bench: Setup) -> None:
+    b = bench(StrictBackend(slots=6))
+    for task in (FAST, SLOW, THINKING):
+        b.ask(task, picture(0))
+    b.run()
+    assert [len(held) > 0 for held in b.backend.contents] == [False] * 5 + [True], "only the kept head is left"
+
+
 def test_several_pictures_in_one_question_use_what_is_encoded_already(bench: Setup) -> None:
     b = bench()
     b.ask(FAST, picture(0), label="left")

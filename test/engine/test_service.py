@@ -12,6 +12,7 @@ from engine.strict_backend import IMAGE_TOKEN, StrictBackend
 
 from exaone_ros.engine.engine import Engine
 from exaone_ros.engine.request import Picture, Request
+from exaone_ros.engine.scheduler import Scheduler
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.service import EngineService
 from exaone_ros.engine.token_table import TokenTable
@@ -318,3 +319,18 @@ def test_a_service_with_senseless_settings_is_refused(serve: Opener, settings: d
 def test_a_deadline_that_is_over_is_named(serve: Opener) -> None:
     answer = serve().submit(Request(WAY, (picture(),), deadline_s=time.monotonic() - 1)).result(LONG_S)
     assert answer.outcome is Outcome.DEADLINE and answer.result is None and answer.error is None
+
+
+def test_a_defect_of_the_scheduler_is_a_failure_and_not_a_stall(serve: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise KeyError("a defect")
+
+    service, frame = serve(), picture()
+    with monkeypatch.context() as patch:
+        patch.setattr(Scheduler, "_prepare", broken)
+        answer = service.submit(Request(WAY, (frame,))).result(LONG_S)
+        assert answer.outcome is Outcome.FAILED and "a step of the engine failed: KeyError" in str(answer.error)
+        patch.setattr(Scheduler, "abort", broken)
+        assert "has ended" in str(service.submit(Request(WAY, (frame,))).result(LONG_S).error)
+    with pytest.raises(EngineError, match="'way' is refused"):
+        service.submit(Request(WAY, (frame,)))

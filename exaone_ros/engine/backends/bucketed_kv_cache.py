@@ -8,13 +8,13 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.engine.backends.kv_cache import HostKvCache, KvCache
+from exaone_ros.engine.backends.kv_cache import CAPACITY_STEP, HostKvCache, KvCache
 from exaone_ros.model.config import TextConfig
 
 SMALLEST_BUCKET = 512
@@ -69,6 +69,33 @@ class BucketedKvCache(Generic[Cache]):
             return set()
         moved = self._carry(slot, found, [slot], wanted, start, held) if start else set()
         self._bucket[slot] = wanted
+        return moved
+
+    def make_way(self, bucket: int, positions: int, running: Collection[int], held: NDArray[np.int64]) -> set[int]:
+        """Move slots up whose length would make a run over `positions` more expensive than it need be.
+
+        So a long sequence that pauses beside short ones costs them one copy, not a share of every step.
+
+        Args:
+            bucket: where the run takes place.
+            positions: that it needs.
+            running: slots that take part in it.
+            held: int64 [slots].
+
+        Returns:
+            The buckets whose memory moved.
+        """
+        moved: set[int] = set()
+        if bucket + 1 == len(self.bounds):
+            return moved
+        enough = -(-positions // CAPACITY_STEP) * CAPACITY_STEP
+        too_long = np.flatnonzero(self.held_in(bucket, held) > enough).tolist()
+        moved_up = [slot for slot in too_long if slot not in running]
+        for slot in moved_up:
+            moved |= self._carry(slot, bucket, [slot], bucket + 1, int(held[slot]), held)
+            self._bucket[slot] = bucket + 1
+        if moved_up and self.caches[bucket].ensure(positions, self.held_in(bucket, held), tight=True):
+            moved.add(bucket)
         return moved
 
     def copy(self, source: int, targets: Sequence[int], length: int, held: NDArray[np.int64]) -> set[int]:

@@ -31,7 +31,7 @@ class DeviceKvCache:
             self._memory[name].update_inplace(np.zeros(shape, np.float32))  # a masked NaN would still do harm
         self._copier = _copier(runtime, provider)
 
-    def ensure(self, positions: int, held: NDArray[np.int64]) -> bool:
+    def ensure(self, positions: int, held: NDArray[np.int64], *, tight: bool = False) -> bool:
         return False
 
     def place(self, name: str, first_slot: int) -> int:

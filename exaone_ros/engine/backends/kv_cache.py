@@ -25,8 +25,11 @@ class KvCache(Protocol):
     capacity: int
     """Positions that each slot has at the moment."""
 
-    def ensure(self, positions: int, held: NDArray[np.int64]) -> bool:
-        """Make room for `positions` per slot; True when memory moved. `held` [slots] says what must be kept."""
+    def ensure(self, positions: int, held: NDArray[np.int64], *, tight: bool = False) -> bool:
+        """Make room for `positions` per slot; True when memory moved. `held` [slots] says what must be kept.
+
+        `tight`: give up what is not needed, also where it is little.
+        """
         ...
 
     def place(self, name: str, first_slot: int) -> int:
@@ -62,11 +65,11 @@ class HostKvCache:
         size = slots * config.kv_heads * context * config.head_dim
         self._memory = {name: np.zeros(size, np.float32) for name in self.names}
 
-    def ensure(self, positions: int, held: NDArray[np.int64]) -> bool:
-        """Grow to the next step that holds `positions`; shrink when less than half of the capacity is used."""
+    def ensure(self, positions: int, held: NDArray[np.int64], *, tight: bool = False) -> bool:
+        """Grow to the next step that holds `positions`; shrink when `tight`, or less than half of it is used."""
         used = max(positions, int(held.max()))
         wanted = min(-(-used // CAPACITY_STEP) * CAPACITY_STEP, self._context)
-        if self.capacity // 2 < wanted <= self.capacity:
+        if wanted == self.capacity or (not tight and self.capacity // 2 < wanted <= self.capacity):
             return False
         old, new = self.capacity, wanted
         for memory in self._memory.values():

@@ -88,6 +88,10 @@ class SlotGraph:
         for bucket in sorted({self._caches.bucket(row.slot) for row in rows}):
             chosen = [i for i, row in enumerate(rows) if self._caches.bucket(row.slot) == bucket]
             together, states = [rows[i] for i in chosen], [hidden[i] for i in chosen] if hidden else []
+            if any(row.logits for row in together):  # a prompt head alone must not scatter those that decode beside it
+                needed = max(row.start + len(row.tokens) for row in together)
+                running = {row.slot for row in together}
+                self._forget(self._caches.make_way(bucket, needed, running, self.held))
             held = self._caches.held_in(bucket, self.held)
             for batch in plan_batches(together, held.tolist(), self._caches.bounds[bucket]):
                 found = self._run_batch(bucket, batch, together, states)

@@ -75,6 +75,20 @@ def test_a_long_slot_leaves_the_capacity_of_short_ones_alone() -> None:
     written.check()
 
 
+def test_a_long_slot_makes_way_for_a_run_of_short_ones() -> None:
+    written = Written()
+    buckets = written.buckets
+    for slot, end in ((0, 300), (1, 450), (2, 100), (3, 380)):
+        written.write(slot, 0, end)
+    assert buckets.caches[0].capacity == 512
+    assert 1 in buckets.make_way(0, 301, {0}, written.held)
+    assert [buckets.bucket(slot) for slot in range(4)] == [0, 1, 0, 0], "380 fit into the 384 that the run takes anyway"
+    written.write(0, 300, 301)
+    assert buckets.caches[0].capacity == 384
+    written.check()
+    assert buckets.make_way(1, 1, set(), written.held) == set(), "nowhere to go from the last bucket"
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.lists(
