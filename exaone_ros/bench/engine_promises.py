@@ -109,15 +109,18 @@ def reasoning_beside(model: Path, images: Images, threads: int, periods: int) ->
     """
     latencies: dict[bool, list[float]] = {False: [], True: []}
     with EngineService(Engine.open(model, threads=threads)) as service:
-        step_s = _decode_step(service, images[0])
-        _perceive(service, images[0])
-        stream = Restreamed(service, images[0])
+        first = Picture(images[0])
+        step_s = _decode_step(service, first)
+        _perceive(service, first)
+        stream = Restreamed(service, first)
         for period in range(periods):
             beside = (period // BLOCK) % 2 == 1
             stream.keep(beside)
+            picture = Picture(images[period % len(images)])
             began_s = time.perf_counter()
-            _perceive(service, images[period % len(images)])
+            _perceive(service, picture)
             took_s = time.perf_counter() - began_s
+            stream.picture = picture
             if period % BLOCK:  # the first period of a block settles what the block before has left
                 latencies[beside].append(took_s)
             time.sleep(max(0.0, PERIOD_S - took_s))
@@ -135,10 +138,15 @@ def reasoning_beside(model: Path, images: Images, threads: int, periods: int) ->
 
 
 class Restreamed:
-    """A stream of 256 tokens that is asked for again as soon as it has ended, while it is kept."""
+    """A stream of 256 tokens that is asked for again as soon as it has ended, while it is kept.
 
-    def __init__(self, service: EngineService, image: NDArray[np.uint8]) -> None:
-        self._service, self._picture = service, Picture(image)
+    Attributes:
+        picture: what the next one is asked about: the newest frame that perception has looked at already.
+        tokens: decoded so far.
+    """
+
+    def __init__(self, service: EngineService, picture: Picture) -> None:
+        self._service, self.picture = service, picture
         self._kept = False
         self._ticket: Ticket | None = None
         self.tokens = 0
@@ -154,7 +162,7 @@ class Restreamed:
             self._ticket = None
 
     def _ask(self) -> None:
-        self._ticket = self._service.submit(Request(Stream(question="Describe the scene."), (self._picture,)))
+        self._ticket = self._service.submit(Request(Stream(question="Describe the scene."), (self.picture,)))
         self._ticket.add_done_callback(self._ended)
 
     def _ended(self, answer: TaskAnswer) -> None:
@@ -164,17 +172,16 @@ class Restreamed:
             self._ask()
 
 
-def _perceive(service: EngineService, image: NDArray[np.uint8]) -> None:
+def _perceive(service: EngineService, picture: Picture) -> None:
     """Three questions on a new frame; returns with the last answer."""
-    picture = Picture(image)
     tickets = [service.submit(Request(task, (picture,), priority=PERCEPTION_PRIORITY)) for task in questions()]
     for ticket in tickets:
         ticket.result(timeout=60)
 
 
-def _decode_step(service: EngineService, image: NDArray[np.uint8]) -> float:
+def _decode_step(service: EngineService, picture: Picture) -> float:
     """Seconds of a decode step of the stream alone, host work included."""
-    request = Request(Stream(question="Describe the scene."), (Picture(image),))
+    request = Request(Stream(question="Describe the scene."), (picture,))
     service.submit(request).result(timeout=60)
     before = service.timings()
     service.submit(request).result(timeout=60)
