@@ -105,9 +105,9 @@ question comes to {later["ratio_worst_question"]}. Asked all at once, each of th
 
 ## Reasoning beside perception
 
-Three questions on a new frame, 5 times a second, alone and beside a stream of 256 tokens at lower priority about a frame
-that was looked at before; it starts again as soon as it ends (blocks of ten frames in turns). The stream is a stand-in
-for reasoning, which the bundled checkpoint ends sooner.
+Three questions on a new frame, 5 times a second, alone and beside a stream of 256 tokens at lower priority, about a
+frame that was looked at before; it starts again as soon as it ends (blocks of ten frames in turns). The stream is a
+stand-in for reasoning, which the bundled checkpoint ends sooner.
 
 | | p50 ms | p95 ms | frames |
 |---|---|---|---|
