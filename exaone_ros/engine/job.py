@@ -37,7 +37,7 @@ class Job:
         """Choices made for this job."""
         self.answer_steps = 0
         """Those of them that the answer took, after the reasoning."""
-        self._joined_s = math.nan
+        self._first_s = math.nan
         self._finished = finished
         self.began_s = now_s
         self._reasoning = TextStream(request.on_reasoning, stripped=True) if request.on_reasoning else None
@@ -48,11 +48,6 @@ class Job:
         """Least goes first: higher priority, then the earlier deadline, then the earlier arrival."""
         deadline_s = self.request.deadline_s
         return -self.request.priority, math.inf if deadline_s is None else deadline_s, self.arrival
-
-    def joined(self, now_s: float) -> None:
-        """Its first tokens are about to be run."""
-        if math.isnan(self._joined_s):
-            self._joined_s = now_s
 
     def check(self, now_s: float, step_s: float, answer_steps: float) -> None:
         """Before a step: end or conclude the sequence where its time is over.
@@ -68,8 +63,8 @@ class Job:
         if self.cancelled:
             sequence.cancel()
             return
-        if self.steps:  # of its own steps: a job that has to wait in between is slower than the decoder
-            step_s = max(step_s, (now_s - self._joined_s) / self.steps)
+        if self.steps > 1:  # of its own steps: a job that has to pause in between is slower than the decoder
+            step_s = max(step_s, (now_s - self._first_s) / (self.steps - 1))
         if request.deadline_s is not None:
             left_s = request.deadline_s - now_s
             if left_s <= 0 or (sequence.cuttable and left_s <= step_s):
@@ -77,14 +72,15 @@ class Job:
                 return
             if left_s <= (answer_steps + 1) * step_s:
                 sequence.conclude()
-        if request.reasoning_s is not None and self.steps and now_s - self._joined_s >= request.reasoning_s:
+        if request.reasoning_s is not None and self.steps and now_s - self._first_s >= request.reasoning_s:
             sequence.conclude()
 
-    def stepped(self) -> None:
+    def stepped(self, now_s: float) -> None:
         """After a step: tell the listeners, count."""
         sequence = self.sequence
         assert sequence is not None
         if not sequence.reading:
+            self._first_s = now_s if not self.steps else self._first_s
             self.steps += 1
             self.answer_steps += sequence.answering
         self._tell(sequence)

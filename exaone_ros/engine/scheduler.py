@@ -237,7 +237,6 @@ class Scheduler:
             self._waiting.remove(job)
             self._running[slot] = job
             job.slot = slot
-            job.joined(self.clock())
         self._batch.join(joining, meter)
         for slot in joining:
             self._let_go(self._running[slot])
@@ -278,7 +277,7 @@ class Scheduler:
             self._pace.stepped(self.clock() - began_s)
         served = {self._running[slot] for slot in step.slots}
         for job in served:
-            job.stepped()
+            job.stepped(self.clock())
         for job in [self._running[slot] for slot in slots]:
             if job.sequence is not None and job.sequence.finished:
                 self._end(job, meter)

@@ -71,6 +71,8 @@ class Ticket:
     def add_done_callback(self, callback: Callable[[TaskAnswer], None]) -> None:
         """Call with the answer when it is there: on the engine's thread, or here and now where it is there already.
 
+        Where the engine hangs or its thread fails, the call comes from the thread that noticed.
+
         It must not block: the engine does nothing else meanwhile. What it raises is logged.
         """
         name = self.request.task.name
