@@ -109,7 +109,7 @@ class EngineKeeper:
             dead = self._engine is not None and bool(self._engine.refusal)
             again = not self._hung and limit > 0 and (dead or self._in_a_row >= limit)
             begin = again and self._thread is None and not self._closed.is_set()
-            thread = threading.Thread(target=self._reopen, args=(self._engine,), name="engine restart", daemon=True)
+            thread = threading.Thread(target=self._reopen, args=([self._engine],), name="engine restart", daemon=True)
             if begin:
                 self._thread, self._engine = thread, None
             self._not_before_s = self._clock() + RETRY_S
@@ -135,12 +135,13 @@ class EngineKeeper:
             engine, self._engine = self._engine, None
         return engine.close(timeout_s) if engine is not None else thread is None or not thread.is_alive()
 
-    def _reopen(self, old: AskedEngine | None) -> None:
+    def _reopen(self, holder: list[AskedEngine | None]) -> None:
         """The thread of a restart: close, then open until it succeeds."""
         try:
+            old = holder.pop()  # a thread keeps its arguments, and the old engine must go before the new one comes
             if old is not None:
                 old.close()
-            del old  # its memory goes before the new one's comes
+            del old
             while not self._closed.wait(self._pause_s):
                 try:
                     engine = self._opener()

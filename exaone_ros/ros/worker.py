@@ -169,6 +169,8 @@ class PerceptionWorker:
             camera, frame, due, taken_s=taken_s, start_age_s=start_age_s, convert_s=time.perf_counter() - taken_s
         )
         self._last_turn[camera.name] = next(self._turns)
+        if self._spent[0] is not engine or not busy:  # what it did before, or between looks, is not this look's
+            self._spent = (engine, engine.timings())
         self._looks.append(look)
         self._submit(look, picture, engine)
 
@@ -294,10 +296,10 @@ class PerceptionWorker:
     def _sample(self, look: Look) -> None:
         """Where the time of this look went; with several looks at a time their shares cannot be told apart."""
         engine = self._keeper.engine
-        if engine is None:
+        asked, before = self._spent
+        if engine is None or engine is not asked:
             return
         total = engine.timings()
-        before = self._spent[1] if self._spent[0] is engine else Timings()
         self._spent = (engine, total)
         spent = {field.name: getattr(total, field.name) - getattr(before, field.name) for field in fields(Timings)}
         for stage in ("preprocess_s", "encode_s", "prefix_s", "prefill_s", "decode_s", "draft_s", "grammar_s"):

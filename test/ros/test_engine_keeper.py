@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -110,3 +112,22 @@ def test_closing_ends_a_restart(keep: Callable[..., Kept]) -> None:
     kept = keep(FakeEngine(), *[EngineError("no device")] * 1000, restart_after=1)
     kept.keeper.failed(FAILURE)
     assert kept.keeper.close(PATIENCE_S) and kept.keeper.engine is None
+
+
+def test_the_old_engine_is_gone_before_the_new_one_is_opened(keep: Callable[..., Kept]) -> None:
+    first = FakeEngine()
+    gone = weakref.ref(first)
+    kept = keep(first, FakeEngine(), restart_after=1)
+    del first
+    alive_at_opening: list[bool] = []
+
+    def watched() -> Any:
+        gc.collect()
+        alive_at_opening.append(gone() is not None)
+        return kept._open()
+
+    kept.keeper._opener = watched
+    kept.keeper.failed(FAILURE)
+    kept.wait_opened()
+    assert alive_at_opening == [False]
+    assert kept.keeper.close(PATIENCE_S)
