@@ -398,7 +398,10 @@ def _demo(given: Mapping[str, str]) -> list[Step]:
     common = {name: given[name] for name in ("namespace", "use_sim_time", "log_level", "params_file", "model")}
     perception = PERCEPTION.resolve({**common, "autostart": given["autostart"], "image_topic": f"{CAMERA}/image_raw"})
     file = str(share_path("config/companion.yaml"))
-    views = _views(given, file, {"image_topic": f"{CAMERA}/image_raw"}, as_bool(given, "view"))
+    camera: dict[str, Value] = {"image_topic": f"{CAMERA}/image_raw"}
+    if as_bool(given, "depth"):
+        camera |= {"depth_topic": f"{CAMERA}/depth/image_raw", "camera_info_topic": f"{CAMERA}/camera_info"}
+    views = _views(given, file, camera, as_bool(given, "view"))
     action_head = NodePlan(
         "action_head",
         "action_head",
@@ -434,6 +437,7 @@ DEMO = Plan(
         _argument("headless", "true", "Gazebo without a window."),
         _MODEL,
         _VIEW,
+        _argument("depth", "false", "Also locate detections in space; the depth image costs rendering time."),
         _argument("action_head", "true", "Also start the action head; its gate stays closed until it gets a goal."),
         _STATE_PUBLISHER,
     ),

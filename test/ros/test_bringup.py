@@ -40,7 +40,7 @@ VARIANTS: list[tuple[str, dict[str, str]]] = [
     ("simulation", {"world": "blocked", "seed": "3", "use_sim_time": "true", "robot_state_publisher": "false"}),
     ("gazebo", {"world": "blocked", "headless": "false", "namespace": "robot"}),
     ("demo", {"simulator": "gazebo", "use_sim_time": "true"}),
-    ("demo", {"world": "tabletop", "action_head": "false", "log_level": "debug"}),
+    ("demo", {"world": "tabletop", "action_head": "false", "log_level": "debug", "depth": "true"}),
 ]
 
 

@@ -1,0 +1,92 @@
+"""The nodes of demo.launch.py, started as `launch` would start them, take their parameters and find each other.
+
+robot_state_publisher is left out: it is no package of ours and comes with an apt ROS only. What the nodes then answer
+is the matter of test_demo and test_scenarios.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import rclpy
+import yaml
+from rclpy.executors import SingleThreadedExecutor
+
+from exaone_ros.ros.bringup import DEMO, NodePlan
+from exaone_ros.ros.children import Child
+
+pytest.importorskip("mujoco")
+pytest.importorskip("onnxruntime")
+
+PATIENCE_S = 300.0
+WIRING = {
+    ("/simulator", "/head_camera/image_raw", "/exaone/perception"),
+    ("/simulator", "/joint_states", "/exaone/action_head"),
+    ("/exaone/action_head", "/joint_trajectory", "/simulator"),
+    ("/exaone/perception", "/exaone/detections", "/exaone/companion"),
+    ("/exaone/perception", "/exaone/decision", "/exaone/companion"),
+}
+"""(who publishes, on which topic, who listens)."""
+
+
+def ros_arguments(plan: NodePlan) -> list[str]:
+    """The command line that `launch_ros` makes of a node's action."""
+    out = ["--ros-args", "--log-level", plan.log_level, "-r", f"__node:={plan.name}"]
+    if plan.namespace:
+        out += ["-r", f"__ns:=/{plan.namespace}"]
+    for file in plan.parameter_files:
+        out += ["--params-file", file]
+    for name, value in plan.parameters.items():
+        out += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+    return out
+
+
+def test_everything_comes_up_and_is_connected(tmp_path: Path) -> None:
+    small = tmp_path / "simulator.yaml"
+    values = {"width": 160, "height": 120, "rate_hz": 0.2, "shadows": False}
+    small.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}), encoding="utf-8")
+    steps = DEMO.resolve({"world": "tabletop", "simulator_params_file": str(small)})
+    plans = [step for step in steps if isinstance(step, NodePlan) and step.package == "exaone_ros"]
+    assert [plan.name for plan in plans] == ["simulator", "perception", "companion", "action_head"]
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    watcher = rclpy.create_node("demo_watcher", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(watcher)
+
+    def missing() -> set[tuple[str, str, str]]:
+        return {
+            (source, topic, listener)
+            for source, topic, listener in WIRING
+            if source not in {full_name(end) for end in watcher.get_publishers_info_by_topic(topic)}
+            or listener not in {full_name(end) for end in watcher.get_subscriptions_info_by_topic(topic)}
+        }
+
+    try:
+        with ExitStack() as running:
+            children = [
+                running.enter_context(Child(plan.executable, ros_arguments(plan), tmp_path / f"{plan.name}.log"))
+                for plan in plans
+            ]
+            deadline_s = time.monotonic() + PATIENCE_S
+            while lacking := missing():
+                for child in children:
+                    assert child.running, f"{child.node} has ended:\n{child.tail()}"
+                logs = "\n".join(child.tail(5) for child in children)
+                assert time.monotonic() < deadline_s, f"not connected: {sorted(lacking)}\n{logs}"
+                executor.spin_once(timeout_sec=0.5)  # the graph changes while this waits
+        assert [child.process.returncode for child in children] == [0, 0, 0, 0]
+    finally:
+        executor.shutdown()
+        watcher.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
+def full_name(end: object) -> str:
+    """Of the node that an end point of a topic belongs to."""
+    namespace, name = getattr(end, "node_namespace", ""), getattr(end, "node_name", "")
+    return f"{namespace.rstrip('/')}/{name}"
