@@ -6,9 +6,10 @@ Drafting from the last answer lives on views that change little; the MTP layer d
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ SETTINGS: dict[str, Speculation | None] = {
     "previous 32": Speculation(previous=32),
     "previous 16, mtp 2": Speculation(previous=16, mtp=2),
 }
+WORTH_FILE = "acceptance.json"
+"""In a checkpoint's directory: the figures that its card shows."""
 LOOKS = 3
 NOISE_LEVELS = 2.0
 """Standard deviation of the noise between two looks, in grey levels."""
@@ -62,6 +65,19 @@ class Worth:
     accepted: float
     answer_ms: float
     cpu_ms: float
+
+
+def write_worth(path: Path, worth: dict[str, Worth]) -> None:
+    """Write the figures as JSON."""
+    report = {name: asdict(figures) for name, figures in worth.items()}
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def read_worth(path: Path) -> dict[str, Worth] | None:
+    """What `write_worth` wrote; None where there is no such file."""
+    if not path.is_file():
+        return None
+    return {name: Worth(**figures) for name, figures in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
 def possible(model: Path) -> list[str]:

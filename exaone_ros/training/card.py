@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from exaone_ros.training import acceptance
+from exaone_ros.training.acceptance import Worth
 from exaone_ros.training.evaluate import markdown
 from exaone_ros.training.splits import HELD_OUT_PAIRS
 
@@ -59,7 +61,7 @@ trained on a small share of the questions). {frames} frames in the first three c
 every object, label right, IoU at least 0.5. `ground_class`, `hindrance`: every box of the answer right. `count_*`,
 `decide_*`: exact. `absent`: an object that is not there is answered with nothing. Slivers (objects that show less than
 35% of themselves, or next to nothing) are not asked about.
-
+{drafts}
 ## What was not measured
 
 Real camera images; renderers other than the two (Gazebo among them); words outside of the wordings; free questions
@@ -67,7 +69,21 @@ Real camera images; renderers other than the two (Gazebo among them); words outs
 """
 
 
-def write_card(path: Path, report: dict[str, Any], made: str, parameters: int) -> None:
+DRAFTS = """
+## Drafts
+
+The weights `mtp.*` are a layer for multi-token prediction, trained on the finished trunk; `transformers` passes them
+by. Three standing questions, each alone, on validation frames shown three times with noise (`acceptance`): decode steps
+of an answer without and with guesses of the layer (`mtp n`) or from the last answer to the same question
+(`previous n`).
+
+{table}
+"""
+
+
+def write_card(
+    path: Path, report: dict[str, Any], made: str, parameters: int, worth: dict[str, Worth] | None = None
+) -> None:
     """Write the model card.
 
     Args:
@@ -75,8 +91,12 @@ def write_card(path: Path, report: dict[str, Any], made: str, parameters: int) -
         report: what `evaluate` measured: "frames" and "tables".
         made: a paragraph on the training run (machine, time, frames).
         parameters: how many the model has.
+        worth: what `acceptance` measured, where it was.
     """
     heldout = ", ".join(sorted(" ".join(pair) for pair in HELD_OUT_PAIRS))
     table = markdown(report["tables"])
-    text = CARD.format(parameters=parameters / 1e6, made=made, frames=report["frames"], heldout=heldout, table=table)
+    drafts = DRAFTS.format(table=acceptance.markdown(worth)) if worth else ""
+    text = CARD.format(
+        parameters=parameters / 1e6, made=made, frames=report["frames"], heldout=heldout, table=table, drafts=drafts
+    )
     path.write_text(text, encoding="utf-8")

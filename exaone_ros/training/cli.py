@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -172,6 +172,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from exaone_ros.engine.engine import Engine
+    from exaone_ros.training.acceptance import WORTH_FILE, read_worth
     from exaone_ros.training.card import write_card
     from exaone_ros.training.evaluate import Examiner, examinations, markdown
     from exaone_ros.training.export import count_parameters
@@ -191,7 +192,8 @@ def _evaluate(options: argparse.Namespace) -> None:
                     options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(markdown(tables))
     if options.card:
-        write_card(options.model / "README.md", report, options.made, count_parameters(options.model))
+        measured = read_worth(options.model / WORTH_FILE)
+        write_card(options.model / "README.md", report, options.made, count_parameters(options.model), measured)
 
 
 def _calibration(options: argparse.Namespace) -> None:
@@ -219,7 +221,7 @@ def _shown(
 
 
 def _acceptance(options: argparse.Namespace) -> None:
-    from exaone_ros.training.acceptance import SETTINGS, markdown, measure, possible
+    from exaone_ros.training.acceptance import SETTINGS, markdown, measure, possible, write_worth
     from exaone_ros.training.evaluate import mujoco_frames
 
     wanted = possible(options.model) if options.only is None else options.only
@@ -235,5 +237,4 @@ def _acceptance(options: argparse.Namespace) -> None:
     )  # fmt: skip
     print(markdown(worth))
     if options.json is not None:
-        report = {name: asdict(figures) for name, figures in worth.items()}
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_worth(options.json, worth)

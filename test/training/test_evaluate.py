@@ -13,6 +13,7 @@ import pytest
 
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.tasks import Count, Decide, Decided, Decoded, Ground, Task
+from exaone_ros.training.acceptance import Worth, read_worth, write_worth
 from exaone_ros.training.card import write_card
 from exaone_ros.training.evaluate import Examiner, FrameF1, Scores, examinations, markdown
 from exaone_ros.training.questions import KINDS, Questioner
@@ -96,8 +97,11 @@ def test_table_and_card_hold_every_figure(tmp_path: Path) -> None:
     table = markdown(tables)
     assert "| absent | 0.500 ± 0.100 |  |" in table
     assert "| list_f1 |  | 1.000 ± 0.000 |" in table
-    write_card(tmp_path / "README.md", {"frames": 7, "tables": tables}, "Made in a test.", 4_900_000)
+    write_worth(tmp_path / "acceptance.json", {"mtp 9": Worth(3, 3, 7.5, 20.0, 9.0, 0.41, 12.0, 11.0)})
+    worth = read_worth(tmp_path / "acceptance.json")
+    write_card(tmp_path / "README.md", {"frames": 7, "tables": tables}, "Made in a test.", 4_900_000, worth)
     card = (tmp_path / "README.md").read_text()
+    assert "| mtp 9 | 7.5 |" in card and "41%" in card
     assert "Made in a test." in card
     assert "4.9 million" in card
     assert "contains no EXAONE weights" in " ".join(card.split())

@@ -16,7 +16,7 @@ from exaone_ros.engine.backend import DraftRow, Row
 from exaone_ros.engine.backends import open_backend
 from exaone_ros.errors import CheckpointError
 from exaone_ros.model.checkpoint import Checkpoint
-from exaone_ros.training.acceptance import markdown, measure
+from exaone_ros.training.acceptance import markdown, measure, read_worth
 from exaone_ros.training.checkpoints import CHECKPOINT, MTP_CHECKPOINT
 from exaone_ros.training.cli import main
 from exaone_ros.training.data import BatchStream
@@ -187,3 +187,4 @@ def test_acceptance_is_measured_through_the_engine(trained: MtpOptions, tmp_path
     assert worth["none"].drafted == 0 < worth["mtp 2"].drafted
     assert worth["previous 32"].steps < worth["none"].steps
     assert len(markdown(worth).splitlines()) == 5
+    assert read_worth(tmp_path / "none.json") is None
