@@ -21,10 +21,11 @@ from rclpy.action import get_action_client_names_and_types_by_node, get_action_s
 from rclpy.node import Node
 
 from exaone_ros.errors import ExaoneError
+from exaone_ros.ros.messages_page import messages_page
 from exaone_ros.ros.policy import NodeGraph, interfaces_page, policy_xml
 
 NAMESPACE = "/exaone"
-POLICY, PAGE = "config/sros2_policy.xml", "docs/interfaces.md"
+POLICY, PAGE, MESSAGES = "config/sros2_policy.xml", "docs/interfaces.md", "docs/messages.md"
 MEANINGS = {
     "annotated": "answers drawn onto the image that they were read from; only while subscribed",
     "annotated/compressed": "the same as JPEG",
@@ -151,7 +152,7 @@ def _plain(names: dict[str, list[str]]) -> dict[str, str]:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Print the policy, the page or the bare graphs; or write the first two to where they lie in a checkout."""
+    """Print the policy, the page or the bare graphs; or write the pages to where they lie in a checkout."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.nodes.graph")
     parser.add_argument("what", choices=("policy", "page", "json", "write"))
     parser.add_argument("--image-topic", default="image_raw", help="of your camera, for a policy of your own")
@@ -168,7 +169,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(json.dumps([asdict(node) for node in found], indent=1) + "\n")
     else:
         root = Path(__file__).resolve().parents[2]
-        for file, text in ((POLICY, policy_xml(found)), (PAGE, interfaces_page(found, MEANINGS))):
+        texts = {
+            POLICY: policy_xml(found),
+            PAGE: interfaces_page(found, MEANINGS),
+            MESSAGES: messages_page(root / "exaone_interfaces"),
+        }
+        for file, text in texts.items():
             if not (root / file).parent.is_dir():
                 raise ExaoneError(f"'{root}' is no checkout: there is no folder {(root / file).parent}")
             (root / file).write_text(text, encoding="utf-8")

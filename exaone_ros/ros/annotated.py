@@ -22,6 +22,9 @@ from exaone_ros.ros.recent import RecentMessages
 from exaone_ros.tasks import Detection
 from exaone_ros.view.annotate import annotate
 
+MAX_DRAWN = 100
+"""More boxes or counts than this are left out of a picture: nobody could read it."""
+
 GATHER_S = 0.03
 """Answers to one image come one after the other; they are drawn together this long after the first."""
 
@@ -130,7 +133,7 @@ def detections_at(message: Detection2DArray | None, stamp_ns: int) -> list[Detec
         return []
     return [
         Detection(d.results[0].hypothesis.class_id, box_of(d), float(d.results[0].hypothesis.score))
-        for d in message.detections
+        for d in message.detections[:MAX_DRAWN]
         if d.results
     ]
 
@@ -139,7 +142,7 @@ def lines_of(newest: Newest, stamp_ns: int) -> list[str]:
     """Two lines for the panel: the newest counts and decisions; what is of an earlier image says how much earlier."""
     lines = ["", ""]
     if newest.counts is not None:
-        counts = "  ".join(f"{entry.label or 'all'}: {entry.count}" for entry in newest.counts.counts)
+        counts = "  ".join(f"{entry.label or 'all'}: {entry.count}" for entry in newest.counts.counts[:MAX_DRAWN])
         lines[0] = f"count  {counts}{_earlier(newest.counts, stamp_ns)}"
     told = []
     for decision in newest.decisions.values():

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
+from exaone_ros.errors import ExaoneError
+from exaone_ros.ros.messages_page import messages_page
 from exaone_ros.ros.policy import NodeGraph, interfaces_page, policy_xml
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +58,13 @@ def schema_faults(element: ElementTree.Element) -> Iterator[str]:
 def test_the_policy_and_the_page_are_what_the_nodes_open() -> None:
     assert (ROOT / "config" / "sros2_policy.xml").read_text(encoding="utf-8") == made("policy"), REMEDY
     assert (ROOT / "docs" / "interfaces.md").read_text(encoding="utf-8") == made("page"), REMEDY
+
+
+def test_the_page_of_messages_is_what_is_defined(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "messages.md").read_text(encoding="utf-8")
+    assert page == messages_page(ROOT / "exaone_interfaces"), REMEDY
+    with pytest.raises(ExaoneError, match="exaone_interfaces"):
+        messages_page(tmp_path)
 
 
 def test_the_policy_is_valid_and_allows_no_more_than_names() -> None:
