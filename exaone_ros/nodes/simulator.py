@@ -124,13 +124,15 @@ class Simulator(Node):
 
     def _failed(self, error: BaseException) -> None:
         """The simulation broke: a camera that stands still for ever helps nobody, so the process ends."""
+        executor = self.executor
+        if executor is None:
+            return  # it is ending already, and a frame that was late has found its topics gone
         what = "".join(traceback.format_exception(error))
 
         def end() -> None:
             raise NodeCannotGoOn(f"the simulation failed:\n{what}")
 
-        assert self.executor is not None
-        self.executor.create_task(end)
+        executor.create_task(end)
 
 
 def main() -> NoReturn:
