@@ -1,8 +1,9 @@
 """Try on a GPU what no machine without one can show. One JSON line per step; a step that did not run says so.
 
 Steps: the device; TensorRT (or TensorRT-RTX): compile, load, answers against ONNX Runtime on the CPU, time of a decode
-step, memory given back; ONNX Runtime CUDA and torch CUDA against the same answers. Ends with 1 if a step that ran was
-wrong.
+step, memory given back; ONNX Runtime CUDA and torch CUDA against the same answers; with `--layers N` the real size: the
+vision encoder of EXAONE 4.5 33B and N of its layers, random weights, timed beside the roofline of `--preset`. Ends with 1
+if a step that ran was wrong.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from real_size import real_size
 
 from exaone_ros.engine.backend import Backend, Row
 from exaone_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
 from exaone_ros.engine.backends.tensorrt import TensorRtBackend
 from exaone_ros.engine.backends.torch_reference import TorchBackend
+from exaone_ros.engine.presets import preset
 from exaone_ros.engine.tensorrt.compile import compile_checkpoint
 from exaone_ros.engine.tensorrt.cuda import CudaRuntime
 from exaone_ros.engine.tensorrt.plan import Capacity
-from exaone_ros.engine.tensorrt.random_checkpoint import write_random_checkpoint
+from exaone_ros.engine.tensorrt.random_checkpoint import layers_of_33b, write_random_checkpoint
 from exaone_ros.engine.tensorrt.versions import load_library
 from exaone_ros.errors import ExaoneError
 from exaone_ros.model.checkpoint import Checkpoint
@@ -140,10 +143,17 @@ class Check:
         return self.compare(TorchBackend(self.checkpoint.directory, slots=4, context=512, device="cuda"), 1e-2)
 
 
+def timed_real_size(folder: Path, layers: int, preset_name: str) -> dict[str, Any]:
+    """The real width at some depth; more disk is needed than most temporary folders have, see TMPDIR."""
+    return real_size(folder, layers_of_33b(layers), preset(preset_name), load_library(), CudaRuntime())
+
+
 def main() -> int:
     """Run all steps."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--checkpoint", type=Path, help="default: a small one with random weights")
+    parser.add_argument("--layers", type=int, default=0, help="of the real size to time; 2 GB of disk each")
+    parser.add_argument("--preset", default="h100", help="precision, capacity and data sheet of the real size")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="exaone_gpu_check_") as name:
         folder = Path(name)
@@ -157,6 +167,8 @@ def main() -> int:
             check.attempt(f"tensorrt-{precision_name}", partial(check.tensorrt, precision_name, folder / "engines"))
         check.attempt("onnxruntime-cuda", check.onnxruntime_cuda)
         check.attempt("torch-cuda", check.torch_cuda)
+        if options.layers:
+            check.attempt("real-size", lambda: timed_real_size(folder, options.layers, options.preset))
     return int(check.wrong > 0)
 
 

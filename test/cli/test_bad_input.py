@@ -27,6 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     library = fake_library(FakeCuda())
     monkeypatch.setattr(versions, "load_library", lambda names: library)
     monkeypatch.setattr(cuda, "CudaRuntime", lambda number=0: FakeCuda())
+    monkeypatch.setattr(compiling, "free_memory", lambda: 1 << 40)
 
     def compile_it(*arguments: str, cache: Path | None = None) -> tuple[int, str]:
         sizes = ["--slots", "2", "--context", "64", "--chunk", "16", "--visual-tokens", "16"]
