@@ -18,7 +18,7 @@ from model.tiny_checkpoint import random_weights, write_safetensors
 from peer import Pair, perceiving
 
 from exaone_interfaces.action import Ask
-from exaone_interfaces.msg import Task
+from exaone_interfaces.msg import Status, Task
 from exaone_ros.ros.messages import box_of
 
 BUNDLED = Path(__file__).parents[2] / "models" / "exaone4_5-tabletop-tiny"
@@ -117,6 +117,30 @@ def test_one_question_about_two_cameras(checkpoint: Path, tmp_path: Path) -> Non
         result = goal.answer.result
         assert result.error_code == Ask.Result.ERROR_NONE, result.error_msg
         assert len(result.headers) == 2 and len(result.counts) == 1 and 0 < result.scores[0] <= 1
+
+
+def test_a_backend_that_breaks_is_replaced_in_place(checkpoint: Path, tmp_path: Path) -> None:
+    command = (str(Path(__file__).with_name("failing_backend.py")),)
+    values = {"threads": 1, "max_age_s": 600.0, "camera_timeout_s": 600.0, "engine_restart_after": 2}
+    with perceiving(tmp_path, command=command, model=str(checkpoint), **values) as made:
+        peer = made.peer
+        peer.listen(Status, "status")
+        image = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
+
+        def said(state: str, restarts: int) -> Status | None:
+            return next((s for s in peer.received["status"] if (s.state, s.engine_restarts) == (state, restarts)), None)
+
+        failed = peer.stream(image, lambda: said("engine_failed", 0), "the failure", every_s=0.5)
+        assert "the device was lost" in failed.reason
+        peer.stream(image, lambda: said("ok", 1) or said("degraded", 1), "the recovery", every_s=0.5)
+        peer.received["decision"].clear()
+        peer.stream(
+            image,
+            lambda: [d for d in peer.received["decision"] if d.outcome == d.OUTCOME_DONE],
+            "a decision of the new engine",
+            every_s=0.5,
+        )
+        assert made.process.output().count("opening the engine anew") == 1
 
 
 def test_a_checkpoint_that_is_cut_off_is_refused_at_configure(checkpoint: Path, tmp_path: Path) -> None:
