@@ -1,9 +1,10 @@
 """Try on a GPU what no machine without one can show. One JSON line per step; a step that did not run says so.
 
 Steps: the device; TensorRT (or TensorRT-RTX): compile, load, answers against ONNX Runtime on the CPU, time of a decode
-step, memory given back; ONNX Runtime CUDA and torch CUDA against the same answers; with `--layers N` the real size: the
-vision encoder of EXAONE 4.5 33B and N of its layers, random weights, timed beside the roofline of `--preset`. Ends with 1
-if a step that ran was wrong.
+step, memory given back; ONNX Runtime CUDA and torch CUDA against the same answers. `--layers N` adds the real size: the
+vision encoder of EXAONE 4.5 33B and N of its layers, random weights, timed beside the roofline of `--preset`.
+
+Ends with 1 if a step that ran was wrong.
 """
 
 from __future__ import annotations
