@@ -73,7 +73,8 @@ def test_both_packages_are_found_with_their_files(install_space: Path) -> None:
 
 def test_launch_files_name_only_what_is_installed(install_space: Path) -> None:
     script = (
-        "from exaone_ros.ros.bringup import PLANS, NodePlan\n"
+        "from exaone_ros.ros.bringup import PLANS\n"
+        "from exaone_ros.ros.launch_plan import NodePlan\n"
         "from exaone_ros.share import share_path\n"
         "for plan in PLANS.values():\n"
         "    print(share_path(f'launch/{plan.name}.launch.py'))\n"

@@ -1,4 +1,4 @@
-"""What the launch files start, as data: arguments, nodes, parameters. Knows neither `launch` nor rclpy.
+"""The plans of the launch files: which nodes, parameters and topics belong together. Knows neither `launch` nor rclpy.
 
 A launch file is a plan's name; `launching` turns the plan into actions. So a test reads here which executables,
 parameter files and topics belong together, and the files in launch/ hold nothing that could be wrong.
@@ -7,127 +7,14 @@ parameter files and topics belong together, and the files in launch/ hold nothin
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 
-from exaone_ros.errors import ExaoneError
-from exaone_ros.share import PACKAGE, share_path
+from exaone_ros.ros.launch_plan import Argument, IncludePlan, LaunchError, NodePlan, Plan, Step, Value, as_bool
+from exaone_ros.share import share_path
 
 CAMERA = "/head_camera"
 ROBOT = "exaone_humanoid"
-Value = bool | int | float | str
-
-
-class LaunchError(ExaoneError, ValueError):
-    """A launch argument is unknown or has a value that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Argument:
-    """A launch argument.
-
-    Attributes:
-        name: as in ``name:=value``.
-        default: its text where it is not given.
-        description: what `ros2 launch --show-args` says.
-        choices: texts allowed; empty = any.
-    """
-
-    name: str
-    default: str
-    description: str
-    choices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class NodePlan:
-    """A node to start.
-
-    Attributes:
-        executable: of the package.
-        name: of the node; empty for programs that are no node of ours to name.
-        namespace: of the node; empty = the root.
-        parameter_files: YAML files, the later ones win.
-        parameters: on top of the files.
-        arguments: on the command line, before the ROS arguments.
-        package: that has the executable.
-        log_level: of the node; empty = its own.
-    """
-
-    executable: str
-    name: str
-    namespace: str = ""
-    parameter_files: tuple[str, ...] = ()
-    parameters: Mapping[str, Value] = field(default_factory=dict)
-    arguments: tuple[str, ...] = ()
-    package: str = PACKAGE
-    log_level: str = ""
-
-
-@dataclass(frozen=True)
-class IncludePlan:
-    """A launch file of another package: its path below the package's share directory, and its arguments."""
-
-    package: str
-    file: str
-    arguments: Mapping[str, str]
-
-
-Step = NodePlan | IncludePlan
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A launch file.
-
-    Attributes:
-        name: the file is launch/NAME.launch.py.
-        arguments: what it takes.
-        steps: from the arguments' texts to what is started.
-    """
-
-    name: str
-    arguments: tuple[Argument, ...]
-    steps: Callable[[Mapping[str, str]], list[Step]]
-
-    def defaults(self) -> dict[str, str]:
-        """The text of each argument where nothing is given."""
-        return {argument.name: argument.default for argument in self.arguments}
-
-    def resolve(self, given: Mapping[str, str]) -> list[Step]:
-        """What is started with these arguments; those that are missing have their defaults.
-
-        Raises:
-            LaunchError: an unknown argument, or a value that cannot be used; names both.
-        """
-        known = self.defaults()
-        for name in given:
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else f"; expected some of {', '.join(known)}"
-                raise LaunchError(f"{self.name}.launch.py has no argument '{name}'{hint}")
-        values = known | dict(given)
-        for argument in self.arguments:
-            if argument.choices and values[argument.name] not in argument.choices:
-                raise LaunchError(
-                    f"launch argument '{argument.name}' is '{values[argument.name]}'; "
-                    f"expected one of {', '.join(argument.choices)}"
-                )
-        return self.steps(values)
-
-
-def as_bool(given: Mapping[str, str], name: str) -> bool:
-    """A launch argument, which is always text, as a bool.
-
-    Raises:
-        LaunchError: neither true nor false.
-    """
-    text = given[name].lower()
-    if text not in ("true", "false"):
-        raise LaunchError(f"launch argument '{name}' is '{given[name]}'; expected true or false")
-    return text == "true"
 
 
 def _argument(name: str, default: str, description: str, *choices: str) -> Argument:

@@ -11,7 +11,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from exaone_ros.ros.bringup import IncludePlan, NodePlan, Plan, Step
+from exaone_ros.ros.launch_plan import IncludePlan, NodePlan, Plan, Step
 from launch import LaunchDescription  # type: ignore[attr-defined]  # mypy takes our folder for it
 
 

@@ -22,7 +22,8 @@ import numpy as np
 from launch.actions import RegisterEventHandler, SetEnvironmentVariable
 from launch.event_handlers import OnProcessExit
 
-from exaone_ros.ros.bringup import GAZEBO, NodePlan
+from exaone_ros.ros.bringup import GAZEBO
+from exaone_ros.ros.launch_plan import NodePlan
 from exaone_ros.ros.launching import action_of
 from launch import LaunchDescription
 

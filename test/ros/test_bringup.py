@@ -19,12 +19,9 @@ from exaone_ros.ros.bringup import (
     PERCEPTION,
     PLANS,
     SIMULATION,
-    IncludePlan,
-    LaunchError,
-    NodePlan,
-    Step,
     world_sdf_path,
 )
+from exaone_ros.ros.launch_plan import IncludePlan, LaunchError, NodePlan, Step
 from exaone_ros.share import share_path
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,9 @@ import rclpy
 import yaml
 from rclpy.executors import SingleThreadedExecutor
 
-from exaone_ros.ros.bringup import DEMO, NodePlan
+from exaone_ros.ros.bringup import DEMO
 from exaone_ros.ros.children import Child
+from exaone_ros.ros.launch_plan import NodePlan
 
 pytest.importorskip("mujoco")
 pytest.importorskip("onnxruntime")
