@@ -34,9 +34,10 @@ class Job:
         self.calls_without = 0
         """Calls of the backend since this job had a part in one."""
         self.steps = 0
-        """Choices made for this job."""
+        """Steps in which choices were made for this job."""
         self.answer_steps = 0
-        """Those of them that the answer took, after the reasoning."""
+        """Steps that the answer took, after the reasoning, or would have taken without drafts."""
+        self._chosen = 0
         self._first_s = math.nan
         self._finished = finished
         self.began_s = now_s
@@ -82,7 +83,9 @@ class Job:
         if not sequence.reading:
             self._first_s = now_s if not self.steps else self._first_s
             self.steps += 1
-            self.answer_steps += sequence.answering
+            # Of a step that verified a draft each choice counts: the next answer may have to do without such luck.
+            self.answer_steps += sequence.tokens_sampled - self._chosen if sequence.answering else 0
+            self._chosen = sequence.tokens_sampled
         self._tell(sequence)
 
     def end(self, now_s: float) -> TaskAnswer:
