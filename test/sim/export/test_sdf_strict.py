@@ -31,9 +31,10 @@ def installed_version() -> int:
 
 
 VERSION = installed_version()
-pytestmark = pytest.mark.skipif(
-    not VERSION, reason="no libsdformat here: apt-get install libsdformat-dev pkg-config g++"
-)
+pytestmark = [
+    pytest.mark.slow,  # a C++ program is built; ROS distribution and numpy make no difference
+    pytest.mark.skipif(not VERSION, reason="no libsdformat here: apt-get install libsdformat-dev pkg-config g++"),
+]
 
 
 @pytest.fixture(scope="module")
