@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +57,8 @@ def chosen_preset(options: argparse.Namespace) -> Preset:
 def run(options: argparse.Namespace) -> int:
     """Compile; returns the exit status."""
     require("onnx", "tensorrt")
-    from exaone_ros.engine.tensorrt.compile import compile_checkpoint
+    from exaone_ros.engine.tensorrt.cache import default_root
+    from exaone_ros.engine.tensorrt.compile import check_build, compile_checkpoint
     from exaone_ros.engine.tensorrt.cuda import CudaRuntime
     from exaone_ros.engine.tensorrt.versions import load_library
     from exaone_ros.model.checkpoint import Checkpoint
@@ -75,7 +78,9 @@ def run(options: argparse.Namespace) -> int:
     with _Bar() as bar:
         scales = None
         if options.calibrate is not None:
-            scales = _calibrated(checkpoint, wanted.precision, options, bar)
+            root = options.cache or default_root()
+            check = partial(check_build, checkpoint, library, device, wanted.precision, capacity, root)
+            scales = _calibrated(checkpoint, wanted.precision, options, bar, check)
         compiled = compile_checkpoint(
             checkpoint,
             library,
@@ -92,7 +97,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _calibrated(checkpoint: Checkpoint, precision: Precision, options: argparse.Namespace, bar: _Bar) -> InputScales:
+def _calibrated(
+    checkpoint: Checkpoint, precision: Precision, options: argparse.Namespace, bar: _Bar, check: Callable[[], None]
+) -> InputScales:
     """AWQ-style scales searched on the frames that the command line names, or found in the cache."""
     from exaone_ros.engine.calibration import read_frames
     from exaone_ros.engine.tensorrt.cache import default_root
@@ -103,7 +110,14 @@ def _calibrated(checkpoint: Checkpoint, precision: Precision, options: argparse.
     root = options.cache or default_root()
     fingerprint = remembered_fingerprint(checkpoint, root)
     return calibrated_scales(
-        checkpoint, precision, frames, root, fingerprint, threads=options.threads, progress=bar.show
+        checkpoint,
+        precision,
+        frames,
+        root,
+        fingerprint,
+        threads=options.threads,
+        progress=bar.show,
+        before_search=check,
     )
 
 

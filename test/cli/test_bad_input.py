@@ -8,9 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from engine.tensorrt.fake_cuda import FakeCuda
 from engine.tensorrt.fake_tensorrt import fake_library
+from model.published_checkpoint import write_published
 from model.tiny_checkpoint import write_checkpoint
 
 from exaone_ros.cli.main import INTERRUPTED, main
@@ -75,6 +77,25 @@ def test_no_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_little_memory_for_the_build(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "free_memory", lambda: 10**8)
     assert "main memory: 0.1 GB free, but the build needs 1.0 GB; close other programs" in complaint(run())
+
+
+def test_what_would_stop_the_build_is_said_before_the_calibration(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint has no tokenizer: a calibration that began would say so."""
+    np.save(tmp_path / "frames.npy", np.zeros((1, 56, 56, 3), np.uint8))
+    calibrate = ("--precision", "int4", "--calibrate", str(tmp_path / "frames.npy"))
+    assert "tokenizer.json" in complaint(run(*calibrate))
+    monkeypatch.setattr(compiling, "free_memory", lambda: 10**8)
+    assert "main memory: 0.1 GB free" in complaint(run(*calibrate))
+
+
+def test_a_release_that_is_quantised_already_is_not_calibrated(run: Run, tmp_path: Path) -> None:
+    write_published(tmp_path / "checkpoint", "awq")
+    np.save(tmp_path / "frames.npy", np.zeros((1, 56, 56, 3), np.uint8))
+    error = complaint(run("--precision", "int4", "--calibrate", str(tmp_path / "frames.npy")))
+    assert "is quantised already (AWQ): calibrate the unquantised release" in error
+    assert run("--precision", "int4")[0] == 0
 
 
 def test_too_little_memory_on_the_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,6 +170,25 @@ def find_compiled(
     )
 
 
+def check_build(
+    checkpoint: Checkpoint,
+    library: Library,
+    device: Device | None,
+    precision: Precision,
+    capacity: Capacity,
+    root: Path,
+) -> None:
+    """Refuse what `compile_checkpoint` would refuse before it builds, without reading a weight.
+
+    Raises:
+        EngineError: the library does not take the precision, no GPU where one is needed, too little memory or disk.
+    """
+    gpu_of(library, device)
+    plan_engines(checkpoint.config, library.target, precision, capacity)
+    need = estimate(checkpoint.config, precision, capacity, aliased_kv=library.target.aliased_kv)
+    check_resources(need, root, device, free_memory())
+
+
 def plan_jobs(
     checkpoint: Checkpoint,
     library: Library,

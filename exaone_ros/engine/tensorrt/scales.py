@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.engine.calibration import Progress, calibrate
-from exaone_ros.errors import EngineError
+from exaone_ros.errors import CheckpointError, EngineError
 from exaone_ros.model.awq import InputScales
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.precision import Precision, WeightFormat
@@ -66,6 +66,7 @@ def calibrated_scales(
     *,
     threads: int = 0,
     progress: Progress = lambda phase, done: None,
+    before_search: Callable[[], None] = lambda: None,
 ) -> InputScales:
     """Scales searched on frames, or found in the cache where the same search was done before.
 
@@ -77,11 +78,17 @@ def calibrated_scales(
         fingerprint: of the checkpoint's content.
         threads: of the computation; 0 = one per core.
         progress: told phases and how far they are.
+        before_search: raises what would stop the build behind it: a search can take hours.
 
     Raises:
         EngineError: the precision quantises nothing, or the cache cannot be written (before anything is searched).
-        CheckpointError: the checkpoint has no tokenizer, or kept scales are damaged.
+        CheckpointError: the checkpoint is quantised already or has no tokenizer, or kept scales are damaged.
     """
+    if checkpoint.layout is not None:
+        raise CheckpointError(
+            f"{checkpoint.directory} is quantised already ({checkpoint.layout.name}): calibrate the unquantised "
+            "release, or leave --calibrate out"
+        )
     if precision.weights is WeightFormat.PLAIN:
         raise EngineError(
             f"precision '{precision.name}' quantises nothing: leave --calibrate out, or choose one of int4, int8, fp8"
@@ -100,6 +107,7 @@ def calibrated_scales(
         writable = False
     if not writable:
         raise EngineError(f"engine cache {root} cannot be written; choose another with --cache or EXAONE_ENGINES")
+    before_search()
     scales = calibrate(checkpoint, precision, frames, threads=threads, progress=progress)
     name = keep_scales(scales, root)
     scratch = index.with_suffix(f".{os.getpid()}")
