@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from exaone_ros import __version__
-from exaone_ros.bench import cameras, control_loop, engine_promises, ros_overhead, three_questions
+from exaone_ros.bench import cameras, control_loop, engine_promises, propagation, ros_overhead, three_questions
 from exaone_ros.bench.table import markdown
 from exaone_ros.share import share_path
 from exaone_ros.training import acceptance
@@ -105,6 +105,11 @@ def main() -> int:
         for number in cameras.NUMBERS:
             several += cameras.measure(model, arguments.threads, arguments.camera_seconds, (number,))
             progress.update(bar, advance=1)
+        bar = progress.add_task("boxes between looks", total=len(propagation.MOTIONS))
+        between = []
+        for motion in propagation.MOTIONS:
+            between.append(propagation.measure(motion))
+            progress.update(bar, advance=1)
     results = {
         "three_questions": three,
         "ten_questions": ten,
@@ -114,6 +119,7 @@ def main() -> int:
         "control_loop_ms": control,
         "ros_overhead_ms": overhead,
         "cameras": several,
+        "propagation": between,
         "memory_mb": memory,
         "machine": machine() | {"threads": arguments.threads},
     }

@@ -47,6 +47,32 @@ class Motion:
     period_s: float = 4.0
 
 
+MOTIONS = (
+    Motion(pan_rad=0.08, tilt_rad=0.03),
+    Motion(),
+    Motion(looks_hz=1.0, latency_s=0.6),
+)
+"""What `make bench` measures: a slow sweep, a quick one, and a slow model."""
+
+HEAD = """\
+| sweep to either side | looks | late by | held | propagated | over IoU 0.5 | ms per image p50 / p95 |
+|---|---|---|---|---|---|---|"""
+
+
+def rows(results: Sequence[dict[str, Any]]) -> list[str]:
+    """A line of the page of benchmarks for each result of `measure`."""
+    lines = []
+    for result in results:
+        motion, iou, half, cost = (result[key] for key in ("motion", "mean_iou", "over_half", "ms_per_image"))
+        sweep = f"{np.degrees(motion['pan_rad']):.0f} degrees in {motion['period_s'] / 4:g} s"
+        lines.append(
+            f"| {sweep} | {motion['looks_hz']:g} Hz "
+            f"| {motion['latency_s']:g} s | {iou['held']} | {iou['propagated']} "
+            f"| {half['held']} / {half['propagated']} | {cost['p50']} / {cost['p95']} |"
+        )
+    return lines
+
+
 def frames(motion: Motion) -> Iterator[LabelledFrame]:
     """The images of a sweeping head, at the camera's rate in simulated time."""
     options = SceneOptions(objects=(6, 9), person_share=0.0, obstacle_share=0.0, camera_jitter=0.0)
@@ -61,7 +87,7 @@ def frames(motion: Motion) -> Iterator[LabelledFrame]:
 
 def measure(motion: Motion) -> dict[str, Any]:
     """Mean IoU over all objects of all images after the first answer: an object without a box counts as 0."""
-    tracker = BoxTracker(max_age_ns=NS)
+    tracker = BoxTracker(max_age_ns=2 * NS)
     held: Sequence[SeenBox] = ()
     waiting: list[tuple[float, int, list[SeenBox]]] = []
     looked_s = -np.inf

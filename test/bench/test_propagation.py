@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from exaone_ros.bench.propagation import Motion, measure
+from exaone_ros.bench.propagation import HEAD, Motion, measure, rows
 
 
 def test_propagated_boxes_lie_better_than_held_ones() -> None:
@@ -14,3 +14,5 @@ def test_propagated_boxes_lie_better_than_held_ones() -> None:
     assert result["objects_scored"] > 60
     assert result["mean_iou"]["propagated"] > result["mean_iou"]["held"] + 0.2
     assert result["mean_iou"]["propagated"] > 0.6
+    (row,) = rows([result])
+    assert row.count("|") == HEAD.splitlines()[0].count("|") and "| 14 degrees in 1 s | 2 Hz | 0.2 s |" in row
