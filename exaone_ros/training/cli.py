@@ -1,7 +1,7 @@
 """`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate, calibration, acceptance.
 
-On a CPU, train with `--threads 1` where the cores are shared with other work, and with these settings of glibc, which
-halve the time of a step: MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 THP_MEM_ALLOC_ENABLE=1.
+On a CPU, train with `--threads 1` where the cores are shared with other work, and with the settings of glibc in
+docs/training.md, which halve the time of a step.
 """
 
 from __future__ import annotations
