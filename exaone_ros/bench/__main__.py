@@ -11,13 +11,14 @@ import json
 import os
 import platform
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from exaone_ros import __version__
 from exaone_ros.bench import cameras, control_loop, engine_promises, propagation, ros_overhead, three_questions
@@ -44,17 +45,98 @@ def machine() -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    """Run the benchmarks, or the one that is named; returns 0 when all of them ran."""
-    if sys.argv[1:2] == ["precision"]:
-        from exaone_ros.bench import precision
+@dataclass(frozen=True)
+class Part:
+    """One benchmark of the page.
 
-        return precision.main(sys.argv[2:])
-    if sys.argv[1:2] == ["cameras"]:
-        return cameras.main(sys.argv[2:])
+    Attributes:
+        title: for the progress bar.
+        measure: given the checkpoint, the command line, and who is told of (done, total); returns what stands under the
+            part's key in bench.json.
+    """
+
+    title: str
+    measure: Callable[[Path, argparse.Namespace, Callable[[int, int], None]], Any]
+
+
+def _three(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    return three_questions.measure(model, options.frames, options.threads, told)
+
+
+def _ten(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    return three_questions.measure(model, max(1, options.frames // 2), options.threads, told, number=10)
+
+
+def _later(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    return engine_promises.later_questions(model, _views(options), options.threads)
+
+
+def _reasoning(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    return engine_promises.reasoning_beside(model, _views(options), options.threads, options.periods)
+
+
+def _drafts(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    ways = acceptance.possible(model)
+    worth = acceptance.measure(model, _views(options), ways, threads=options.threads, looks=1)
+    return {name: asdict(entry) for name, entry in worth.items()}
+
+
+def _views(options: argparse.Namespace) -> Any:
+    return engine_promises.frames(max(1, options.frames // 2))
+
+
+def _overhead(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    return ros_overhead.measure(model, options.threads, options.answers)
+
+
+def _memory(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    return ros_overhead.memory(model, options.threads, options.memory_frames)
+
+
+def _control(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    rows = []
+    for done, beside in enumerate((True, False), 1):
+        rows.append(control_loop.measure(model, options.threads, options.commands, beside=beside))
+        told(done, 2)
+    return rows
+
+
+def _cameras(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    rows: list[Any] = []
+    for done, number in enumerate(cameras.NUMBERS, 1):
+        rows += cameras.measure(model, options.threads, options.camera_seconds, (number,))
+        told(done, len(cameras.NUMBERS))
+    return rows
+
+
+def _propagation(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    rows = []
+    for done, motion in enumerate(propagation.MOTIONS, 1):
+        rows.append(propagation.measure(motion))
+        told(done, len(propagation.MOTIONS))
+    return rows
+
+
+PARTS = {
+    "three_questions": Part("three questions, against transformers", _three),
+    "ten_questions": Part("ten questions, against transformers", _ten),
+    "later_questions": Part("later questions on the same frame", _later),
+    "reasoning_beside": Part("reasoning beside perception", _reasoning),
+    "drafts": Part("drafts", _drafts),
+    "control_loop_ms": Part("control loop beside perception", _control),
+    "ros_overhead_ms": Part("ROS overhead, two image sizes", _overhead),
+    "cameras": Part("one, two and four cameras", _cameras),
+    "propagation": Part("boxes between looks", _propagation),
+    "memory_mb": Part("memory over many frames", _memory),
+}
+"""In the order in which they run; the keys are those of bench.json."""
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench")
     parser.add_argument("--out", type=Path, default=Path("bench_out"))
     parser.add_argument("--docs", type=Path, help="markdown file to write the table to (docs/benchmarks.md)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these alone; the others stay as bench.json has them")
     parser.add_argument("--model", type=Path, help="checkpoint directory (default: the bundled one)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--frames", type=int, default=24, help="frames of the comparison")
@@ -63,74 +145,45 @@ def main() -> int:
     parser.add_argument("--memory-frames", type=int, default=10_000)
     parser.add_argument("--camera-seconds", type=float, default=30.0, help="for each number of cameras")
     parser.add_argument("--commands", type=int, default=900, help="commands of the control loop that are timed")
-    arguments = parser.parse_args()
-    model = arguments.model or share_path("models/exaone4_5-tabletop-tiny")
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    return parser
+
+
+def main() -> int:
+    """Run the benchmarks, or the one that is named; returns 0 when all that were asked for ran."""
+    if sys.argv[1:2] == ["precision"]:
+        from exaone_ros.bench import precision
+
+        return precision.main(sys.argv[2:])
+    if sys.argv[1:2] == ["cameras"]:
+        return cameras.main(sys.argv[2:])
+    options = _parser().parse_args()
+    model = options.model or share_path("models/exaone4_5-tabletop-tiny")
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / "bench.json"
+    results: dict[str, Any] = json.loads(file.read_text()) if options.only and file.exists() else {}
+    results["machine"] = machine() | {"threads": options.threads}
     console = Console()
     with Progress(console=console) as progress:
-        bar = progress.add_task("three questions, against transformers", total=arguments.frames)
-        three = three_questions.measure(
-            model, arguments.frames, arguments.threads, lambda done, total: progress.update(bar, completed=done)
-        )
-        bar = progress.add_task("ten questions, against transformers", total=arguments.frames // 2)
-        ten = three_questions.measure(
-            model,
-            max(1, arguments.frames // 2),
-            arguments.threads,
-            lambda done, total: progress.update(bar, completed=done),
-            number=10,
-        )
-        bar = progress.add_task("later questions, reasoning beside perception", total=2)
-        images = engine_promises.frames(max(1, arguments.frames // 2))
-        later = engine_promises.later_questions(model, images, arguments.threads)
-        progress.update(bar, advance=1)
-        reasoning = engine_promises.reasoning_beside(model, images, arguments.threads, arguments.periods)
-        progress.update(bar, advance=1)
-        bar = progress.add_task("drafts", total=1)
-        drafts = acceptance.measure(model, images, acceptance.possible(model), threads=arguments.threads, looks=1)
-        progress.update(bar, advance=1)
-        bar = progress.add_task("ROS overhead, two image sizes", total=1)
-        overhead = ros_overhead.measure(model, arguments.threads, arguments.answers)
-        progress.update(bar, completed=1)
-        bar = progress.add_task(f"memory over {arguments.memory_frames} frames", total=1)
-        memory = ros_overhead.memory(model, arguments.threads, arguments.memory_frames)
-        progress.update(bar, completed=1)
-        bar = progress.add_task("control loop beside perception", total=2)
-        control = []
-        for beside in (True, False):
-            control.append(control_loop.measure(model, arguments.threads, arguments.commands, beside=beside))
-            progress.update(bar, advance=1)
-        bar = progress.add_task("one, two and four cameras", total=len(cameras.NUMBERS))
-        several = []
-        for number in cameras.NUMBERS:
-            several += cameras.measure(model, arguments.threads, arguments.camera_seconds, (number,))
-            progress.update(bar, advance=1)
-        bar = progress.add_task("boxes between looks", total=len(propagation.MOTIONS))
-        between = []
-        for motion in propagation.MOTIONS:
-            between.append(propagation.measure(motion))
-            progress.update(bar, advance=1)
-    results = {
-        "three_questions": three,
-        "ten_questions": ten,
-        "later_questions": later,
-        "reasoning_beside": reasoning,
-        "drafts": {name: asdict(worth) for name, worth in drafts.items()},
-        "control_loop_ms": control,
-        "ros_overhead_ms": overhead,
-        "cameras": several,
-        "propagation": between,
-        "memory_mb": memory,
-        "machine": machine() | {"threads": arguments.threads},
-    }
-    (arguments.out / "bench.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        for key in options.only or PARTS:
+            bar = progress.add_task(PARTS[key].title, total=1)
+            results[key] = PARTS[key].measure(model, options, _teller(progress, bar))
+            progress.update(bar, total=1, completed=1)
+            # after each part: what was measured is kept where a later one fails
+            file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    if missing := [key for key in PARTS if key not in results]:
+        console.print(f"written to {file}; no page yet: {', '.join(missing)} not measured")
+        return 0
     text = markdown(results)
-    (arguments.out / "bench.md").write_text(text)
-    if arguments.docs:
-        arguments.docs.write_text(text)
+    (options.out / "bench.md").write_text(text)
+    if options.docs:
+        options.docs.write_text(text)
     console.print(text, markup=False)
-    console.print(f"written to {arguments.out}/bench.json")
+    console.print(f"written to {file}")
     return 0
+
+
+def _teller(progress: Progress, bar: TaskID) -> Callable[[int, int], None]:
+    return lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 if __name__ == "__main__":
