@@ -210,7 +210,7 @@ class ActionHeadNode(ManagedNode):
             except ActionError as error:
                 return Verdict(Stop.NO_TARGET, str(error))
             place = ", ".join(f"{value:.3f}" for value in target.position)
-            self.get_logger().info(f"reaching for '{label}', its top at ({place}) m")
+            self.get_logger().info(f"reaching for something whose top is at ({place}) m")
         return runner.start(goal.instruction, goal.deadline, target)
 
     # What goes out

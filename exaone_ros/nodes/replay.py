@@ -25,7 +25,9 @@ from exaone_ros.ros.replay import BagPlayer
 
 CAMERA_TOPICS = ("/head_camera/image_raw/compressed", "/head_camera/camera_info")
 LEAD_IN_S = 2.0
-"""Time for others to find the player's topics."""
+"""Time for those who listen to find all of the player's topics, /clock too."""
+CLOCK_LEAD_IN_S = 0.2
+"""From the first time on /clock to the first image: the two come by different topics."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("bag", type=Path, help="directory of the bag")
     parser.add_argument("--topics", nargs="+", default=CAMERA_TOPICS, help="to play (default: the head camera's)")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded pace")
+    parser.add_argument("--wait", type=float, default=60.0, help="seconds at most until somebody listens")
     arguments = parser.parse_args(argv)
     if not (math.isfinite(arguments.rate) and 0.01 <= arguments.rate <= 100):
         parser.error(f"--rate is {arguments.rate}; expected 0.01 to 100")
@@ -43,12 +46,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         with spinning(node):
             player = BagPlayer(node, arguments.bag, arguments.topics)
             print(f"{len(player.moments)} moments of {', '.join(arguments.topics)}", flush=True)
+            until_s = time.monotonic() + arguments.wait
+            while not player.heard and time.monotonic() < until_s:
+                threading.Event().wait(0.1)
+            if not player.heard:
+                print(f"nobody has listened for {arguments.wait:g} s; played all the same", file=sys.stderr)
             threading.Event().wait(LEAD_IN_S)
+            if player.moments:  # whoever gets an image before the time would have to drop it
+                player.publish(player.moments[0][0], ())
+                threading.Event().wait(CLOCK_LEAD_IN_S)
             started_s, played_s = time.monotonic(), 0.0
 
-            def pace(_time_ns: int, since_ns: int) -> bool:
+            def pace(_time_ns: int, until_next_ns: int) -> bool:
                 nonlocal played_s
-                played_s += since_ns * 1e-9 / arguments.rate
+                played_s += until_next_ns * 1e-9 / arguments.rate
                 time.sleep(max(0.0, started_s + played_s - time.monotonic()))
                 return True
 

@@ -22,6 +22,9 @@ from exaone_ros.ros.camera import Camera, CameraFrame
 from exaone_ros.ros.engine_keeper import EngineKeeper
 from exaone_ros.tasks import Task
 
+GRACE_S = 1.0
+"""The engine keeps deadlines between calls of its backend; a call that takes longer does not hold a question longer."""
+
 Reason = Literal[
     "none", "invalid_task", "no_fresh_frame", "deadline", "cancelled", "engine", "busy", "inactive", "unknown_camera",
     "not_synchronous",
@@ -192,6 +195,10 @@ class Asker:
             ask.on_text(*ask.pieces.popleft())
         if answer is not None:
             self._reply(ask, *self._verdict(answer))
+        elif ask.ticket is not None and time.monotonic() > ask.ends_s + GRACE_S:  # stuck in one call of the backend
+            ask.ticket.cancel()
+            why = f"the engine has not come back {GRACE_S:g} s after the deadline of {ask.question.deadline_s:g} s"
+            self._reply(ask, "cancelled" if ask.cancelled else "deadline", why)
         elif ask.cancelled and ask.ticket is None:
             self._reply(ask, "cancelled", "cancelled before it was asked")
         elif ask.cancelled and ask.ticket is not None:

@@ -28,7 +28,7 @@ _CAMERA_NAME = re.compile(r"(?!qos_overrides$)[A-Za-z][A-Za-z0-9_]{0,31}")
 PARAMETERS = (
     Parameter("model", "", "Directory of the checkpoint in Hugging Face format; empty = the bundled tabletop model."),
     Parameter("backend", "onnxruntime", "What computes; server = another machine, see server_url.",
-              choices=("onnxruntime", "torch", "server")),
+              choices=("onnxruntime", "tensorrt", "torch", "server")),
     Parameter("server_url", "http://127.0.0.1:8000/v1", "Of backend server: address of its OpenAI-compatible API. Its "
               "key comes from the environment, EXAONE_SERVER_API_KEY."),
     Parameter("server_model", "", "Of backend server: name of the model there."),

@@ -83,6 +83,11 @@ class BagPlayer:
         }
         self._clock = node.create_publisher(Clock, "/clock", qos.answers())
 
+    @property
+    def heard(self) -> bool:
+        """Somebody listens to one of the topics."""
+        return any(publisher.get_subscription_count() for publisher in self._publishers.values())
+
     def publish(self, time_ns: int, messages: Collection[Recorded]) -> None:
         """Say that it is `time_ns` now, then publish these messages."""
         self._clock.publish(Clock(clock=ns_to_time(time_ns)))
@@ -93,14 +98,13 @@ class BagPlayer:
         """Publish moment after moment; yields the time of each (ns) when it is done with.
 
         Args:
-            wait: called with (time of the moment, time since the last one) after it was published; False: it was not
+            wait: called with (time of the moment, time until the next one) after it was published; False: it was not
                 taken, publish it once more. By `wait` the caller paces the player: with the wall clock, or with the
                 answers.
         """
-        before_ns = self.moments[0][0] if self.moments else 0
-        for time_ns, messages in self.moments:
+        following = [*(time_ns for time_ns, _ in self.moments[1:]), self.moments[-1][0]] if self.moments else []
+        for (time_ns, messages), next_ns in zip(self.moments, following, strict=True):
             self.publish(time_ns, messages)
-            while not wait(time_ns, time_ns - before_ns):
+            while not wait(time_ns, next_ns - time_ns):
                 self.publish(time_ns, messages)
-            before_ns = time_ns
             yield time_ns
