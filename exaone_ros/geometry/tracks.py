@@ -51,10 +51,17 @@ class Track:
 
 @dataclass
 class _Moment:
-    """An image that is kept. Attributes: its grey version; the tracks as they were on it, by number."""
+    """An image that is kept.
+
+    Attributes:
+        grey: its grey version.
+        tracks: as they were on it, by number.
+        unseen: those that looks at this image have replaced: where a later look at it sees them, they go on.
+    """
 
     grey: NDArray[np.uint8]
     tracks: dict[int, Track] = field(default_factory=dict)
+    unseen: dict[int, Track] = field(default_factory=dict)
 
 
 class BoxTracker:
@@ -113,13 +120,16 @@ class BoxTracker:
         if stamp_ns not in self._moments or (self._looked_ns is not None and stamp_ns < self._looked_ns):
             return False
         self._looked_ns = stamp_ns
-        before = self._moments[stamp_ns].tracks
+        moment = self._moments[stamp_ns]
+        before = moment.tracks
+        known = moment.unseen | before
         tasks = {box.task for box in boxes}
         kept = {n: t for n, t in before.items() if tasks and t.seen.task not in tasks}
-        for box, number in zip(boxes, self._numbers(boxes, before), strict=True):
+        for box, number in zip(boxes, self._numbers(boxes, known), strict=True):
             if len(kept) < MAX_TRACKS:
                 kept[number] = Track(number, box, stamp_ns, box.box)
-        self._moments[stamp_ns].tracks = kept
+        moment.tracks = kept
+        moment.unseen = {number: track for number, track in known.items() if number not in kept}
         later = [at for at in self._moments if at > stamp_ns]
         for at in later:
             self._moments[at].tracks = {}

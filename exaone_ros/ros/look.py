@@ -38,6 +38,7 @@ class Publication:
         latency_ns: from taking the frame to the last of these answers.
         age_ns: now minus the frame's stamp, in the node's clock.
         camera: its name; empty for the only camera of a node that names none.
+        before: answers about this frame that were published before these.
     """
 
     frame: CameraFrame
@@ -45,6 +46,7 @@ class Publication:
     latency_ns: int
     age_ns: int
     camera: str = ""
+    before: tuple[TimelyAnswer, ...] = ()
 
 
 @dataclass(eq=False)
@@ -116,6 +118,8 @@ class Look:
         """Tasks that have no answer yet."""
         self.refused: list[EngineError] = []
         """Why answers failed, as far as the engine is to blame."""
+        self.published: list[tuple[StandingTask, TimelyAnswer]] = []
+        """What has been published of it."""
         self.done = 0
         """Answers that did not fail by the engine."""
 

@@ -60,16 +60,18 @@ def header_of_frame(frame: CameraFrame) -> Header:
 def detections_message(publication: Publication) -> Detection2DArray | None:
     """The located objects of all ground tasks that were answered; an empty list says that nothing was seen.
 
+    Tasks of other priorities may have been answered before on the same image: their objects stand first, so that the
+    newest message on an image holds all that is known of it.
     Boxes are in pixels of the source image. `id` is ``<task>/<number>``, so that the tasks can be told apart; a score
     is NaN where the engine gives no probabilities. None where no ground task was answered: that is not the same as
     empty.
     """
     header = header_of(publication)
-    answered = _results(publication, Grounding)
+    answered = _results(publication.answers, Grounding)
     if not answered:
         return None
     message = Detection2DArray(header=header)
-    for task, grounding in answered:
+    for task, grounding in (*_results(publication.before, Grounding), *answered):
         for number, found in enumerate(grounding.detections):
             message.detections.append(
                 detection_message(header, f"{task}/{number}", found.label, found.box, found.score)
@@ -99,7 +101,7 @@ def box_of(detection: Detection2D) -> tuple[float, float, float, float]:
 
 def counts_message(publication: Publication) -> ObjectCounts | None:
     """All counts that were answered; None where no count task was."""
-    answered = _results(publication, Counted)
+    answered = _results(publication.answers, Counted)
     if not answered:
         return None
     return ObjectCounts(
@@ -177,11 +179,11 @@ def _detail(timely: TimelyAnswer) -> str:
     return "the answer was not finished" if answer.outcome is Outcome.CANCELLED else ""
 
 
-def _results(publication: Publication, kind: type[Result]) -> list[tuple[str, Result]]:
+def _results(answers: Sequence[TimelyAnswer], kind: type[Result]) -> list[tuple[str, Result]]:
     """(task name, result) of each task that was answered in time with a result of this kind."""
     return [
         (timely.answer.task.name, timely.answer.result)
-        for timely in publication.answers
+        for timely in answers
         if isinstance(timely.answer.result, kind) and not timely.missed_deadline
     ]
 

@@ -263,16 +263,19 @@ class PerceptionWorker:
             camera.drop("late", f"answers take {latency_s:.2f} s and come too late for max_age; they are not published")
             return
         still_asked: set[StandingTask] = set(self._board.schedule(camera.name).tasks)
-        timely = tuple(
-            TimelyAnswer(answer, missed_deadline=now_ns > end_ns or answer.outcome is Outcome.DEADLINE)
-            for standing, answer, end_ns in zip(
-                group.standing, answers, group.end_ns(frame.stamp_ns, rule.max_age_ns), strict=True
-            )
+        ends_ns = group.end_ns(frame.stamp_ns, rule.max_age_ns)
+        timely = [
+            (standing, TimelyAnswer(answer, missed_deadline=now_ns > end_ns or answer.outcome is Outcome.DEADLINE))
+            for standing, answer, end_ns in zip(group.standing, answers, ends_ns, strict=True)
             if standing in still_asked
-        )
+        ]
         if not timely:
             return
-        self._publish(Publication(frame, timely, round(latency_s * 1e9), now_ns - frame.stamp_ns, camera.name))
+        before = tuple(answer for standing, answer in look.published if standing in still_asked)
+        look.published += timely
+        together = tuple(answer for _, answer in timely)
+        age_ns = now_ns - frame.stamp_ns
+        self._publish(Publication(frame, together, round(latency_s * 1e9), age_ns, camera.name, before))
         if any(not isinstance(error, EngineError) for error in errors):
             camera.meter.count("frames.answered")
 

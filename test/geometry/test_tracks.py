@@ -88,6 +88,18 @@ def test_an_empty_look_clears_and_other_tasks_stay() -> None:
     assert tracker.tracks() == ()
 
 
+def test_a_second_answer_to_one_image_keeps_the_numbers_of_what_the_first_did_not_see() -> None:
+    tracker, image = BoxTracker(S), texture()
+    tracker.on_image(1, image)
+    tracker.on_look(1, [seen()])
+    (before,) = tracker.tracks()
+    tracker.on_image(FRAME, image)
+    tracker.on_look(FRAME, [])  # of a task with another priority
+    assert tracker.tracks() == ()
+    tracker.on_look(FRAME, [seen()])
+    assert [track.number for track in tracker.tracks()] == [before.number]
+
+
 def test_boxes_are_let_go_with_age() -> None:
     tracker, image = BoxTracker(S // 2), texture()
     tracker.on_image(1, image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -63,6 +64,16 @@ def test_detections_of_all_ground_tasks_stand_in_one_message() -> None:
     assert first.results[0].hypothesis.class_id == "컵" and first.results[0].hypothesis.score == 0.5
     assert math.isnan(message.detections[1].results[0].hypothesis.score)
     assert all(found.header == message.header for found in message.detections)
+
+
+def test_the_newest_message_of_an_image_holds_what_was_found_before() -> None:
+    hazard = done(Ground(name="hazards"), Grounding((Detection("person", (1, 2, 3, 4), 1.0),)))
+    counted = done(Count(name="number"), Counted("", 3, 0.5))
+    later = replace(publication(done(Ground(name="things"), Grounding(()))), before=(hazard, counted))
+    message = messages.detections_message(later)
+    assert message is not None and [found.id for found in message.detections] == ["hazards/0"]
+    assert messages.counts_message(later) is None
+    assert messages.detections_message(replace(publication(counted), before=(hazard,))) is None
 
 
 def test_empty_is_not_the_same_as_unanswered() -> None:

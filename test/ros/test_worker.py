@@ -142,6 +142,18 @@ def test_priorities_are_told_to_the_engine_and_published_apart() -> None:
     assert b.engine.looks == 1
 
 
+def test_what_is_published_later_of_a_frame_comes_with_what_was_published_before() -> None:
+    tasks = (StandingTask(Ground(name="a")), StandingTask(Ground(name="b"), priority=3))
+    with bench(tasks=tasks) as b:
+        for answered in (2, 4):
+            b.now_ns += S
+            b.offer()
+            b.wait("frames.answered", answered)
+    assert len(b.published) == 4
+    for first, second in (b.published[:2], b.published[2:]):
+        assert first.frame is second.frame and first.before == () and second.before == first.answers
+
+
 def test_frames_on_which_nothing_is_due_cost_nothing() -> None:
     with bench(tasks=(StandingTask(Ground(name="slow"), rate_hz=1.0),)) as b:
         b.offer()
