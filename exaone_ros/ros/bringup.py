@@ -34,9 +34,15 @@ def _params_file(default: str) -> Argument:
 
 
 _AUTOSTART = _argument(
-    "autostart", "true", "Configure and activate at start; false leaves that to a lifecycle manager."
+    "autostart",
+    "",
+    "Configure and activate at start; false leaves that to a lifecycle manager; empty = what params_file says.",
 )
-_SIM_TIME = _argument("use_sim_time", "false", "Take the time from /clock (true) or from this machine (false).")
+_SIM_TIME = _argument(
+    "use_sim_time",
+    "",
+    "Take the time from /clock (true) or from this machine (false); empty = what params_file says.",
+)
 _MODEL = _argument("model", "", "Directory of the checkpoint; empty = what params_file says.")
 _WORLD = _argument("world", "", "Name of a world (tabletop, blocked, empty) or a YAML file; empty = drawn by seed.")
 _STATE_PUBLISHER = _argument("robot_state_publisher", "true", "Also publish /tf and robot_description.")
@@ -59,8 +65,17 @@ def _texts(given: Mapping[str, str], *names: str) -> dict[str, Value]:
     return {name: given[name] for name in names if given[name]}
 
 
+def _flags(given: Mapping[str, str], *names: str) -> dict[str, Value]:
+    """The same for those that are true or false.
+
+    Raises:
+        LaunchError: neither of the two.
+    """
+    return {name: as_bool(given, name) for name in names if given[name]}
+
+
 def _perception(given: Mapping[str, str]) -> list[Step]:
-    parameters: dict[str, Value] = {name: as_bool(given, name) for name in ("use_sim_time", "autostart")}
+    parameters = _flags(given, "use_sim_time", "autostart")
     return [
         NodePlan(
             "perception",
@@ -88,11 +103,11 @@ PERCEPTION = Plan(
 )
 
 
-def _state_publisher(given: Mapping[str, str], use_sim_time: bool) -> list[Step]:
+def _state_publisher(given: Mapping[str, str]) -> list[Step]:
     if not as_bool(given, "robot_state_publisher"):
         return []
     urdf = share_path(f"description/{ROBOT}.urdf").read_text(encoding="utf-8")
-    parameters: dict[str, Value] = {"robot_description": urdf, "use_sim_time": use_sim_time}
+    parameters: dict[str, Value] = {"robot_description": urdf, **_flags(given, "use_sim_time")}
     return [
         NodePlan(
             "robot_state_publisher",
@@ -107,7 +122,7 @@ def _state_publisher(given: Mapping[str, str], use_sim_time: bool) -> list[Step]
 
 def _simulation(given: Mapping[str, str]) -> list[Step]:
     # The simulator makes the time that the others follow; it takes none itself.
-    parameters: dict[str, Value] = {"publish_clock": as_bool(given, "use_sim_time")}
+    parameters: dict[str, Value] = {"publish_clock": flag for flag in _flags(given, "use_sim_time").values()}
     if given["seed"]:
         parameters["seed"] = _whole_number(given, "seed")
     simulator = NodePlan(
@@ -118,7 +133,7 @@ def _simulation(given: Mapping[str, str]) -> list[Step]:
         parameters | _texts(given, "world"),
         log_level=given["log_level"],
     )
-    return [simulator, *_state_publisher(given, as_bool(given, "use_sim_time"))]
+    return [simulator, *_state_publisher(given)]
 
 
 def _whole_number(given: Mapping[str, str], name: str) -> int:
@@ -131,7 +146,11 @@ SIMULATION = Plan(
     "simulation",
     (
         _namespace(""),
-        _argument("use_sim_time", "false", "Publish /clock and stamp with simulated time (true), or with wall time."),
+        _argument(
+            "use_sim_time",
+            "",
+            "Publish /clock and stamp with simulated time (true), or with wall time; empty = what params_file says.",
+        ),
         _params_file("config/simulator.yaml"),
         _log_level(),
         _WORLD,
@@ -170,8 +189,7 @@ def world_sdf_path(world: str) -> str:
 def _gazebo(given: Mapping[str, str]) -> list[Step]:
     headless = ["-s", "--headless-rendering"] if as_bool(given, "headless") else []
     words = ["-r", *headless, "-v", given["gz_verbosity"], shlex.quote(world_sdf_path(given["world"]))]  # for a shell
-    sim_time = as_bool(given, "use_sim_time")
-    clock: dict[str, Value] = {"use_sim_time": sim_time}
+    clock = _flags(given, "use_sim_time")
     return [
         IncludePlan(
             "ros_gz_sim",
@@ -194,7 +212,7 @@ def _gazebo(given: Mapping[str, str]) -> list[Step]:
             log_level=given["log_level"],
         ),
         NodePlan("gazebo_truth", "gazebo_truth", given["namespace"], parameters=clock, log_level=given["log_level"]),
-        *_state_publisher(given, sim_time),
+        *_state_publisher(given),
     ]
 
 
@@ -220,7 +238,7 @@ GAZEBO = Plan(
 
 def _views(given: Mapping[str, str], params_file: str, camera: Mapping[str, Value], view: bool) -> list[Step]:
     """The companion, and a Rerun viewer where it is wanted; `camera` are the parameters that say where images are."""
-    common: dict[str, Value] = {"use_sim_time": as_bool(given, "use_sim_time")}
+    common = _flags(given, "use_sim_time")
     companion = NodePlan(
         "companion",
         "companion",
@@ -265,11 +283,12 @@ COMPANION = Plan(
 
 def _demo(given: Mapping[str, str]) -> list[Step]:
     """Simulator, perception, pictures of the answers, and an action head whose gate is closed until a goal comes."""
-    sim_time = as_bool(given, "use_sim_time")
     shared = {name: given[name] for name in ("log_level", "robot_state_publisher")} | {"namespace": ""}
     if given["simulator"] == "gazebo":
-        if not sim_time:
-            raise LaunchError("launch argument 'use_sim_time' is 'false'; with simulator:=gazebo it has to be true")
+        if not _flags(given, "use_sim_time").get("use_sim_time"):
+            raise LaunchError(
+                f"launch argument 'use_sim_time' is '{given['use_sim_time']}'; with simulator:=gazebo it has to be true"
+            )
         chosen = {"world": given["world"]} if given["world"] else {}
         simulation = GAZEBO.resolve({**shared, **chosen, "headless": given["headless"]})
     else:
@@ -298,8 +317,7 @@ def _demo(given: Mapping[str, str]) -> list[Step]:
             "joint_states_topic": "/joint_states",
             "trajectory_topic": "/joint_trajectory",
             "camera_info_topic": f"{CAMERA}/camera_info",
-            "autostart": as_bool(given, "autostart"),
-            "use_sim_time": sim_time,
+            **_flags(given, "use_sim_time", "autostart"),
         },
         log_level=given["log_level"],
     )
@@ -311,7 +329,7 @@ DEMO = Plan(
     "demo",
     (
         _namespace("exaone"),
-        _argument("use_sim_time", "false", "Everything follows the simulator's /clock."),
+        _argument("use_sim_time", "", "Everything follows the simulator's /clock; empty = what params_file says."),
         _params_file("config/perception.yaml"),
         _AUTOSTART,
         _log_level(),

@@ -74,7 +74,8 @@ def test_everything_that_is_named_exists(name: str, given: dict[str, str]) -> No
             assert importlib.util.find_spec(f"exaone_ros.nodes.{step.executable}")
             assert set(step.parameters) <= parameters_of(step.executable), step.executable
         else:
-            assert set(step.parameters) == FOREIGN[step.package, step.executable]
+            foreign = FOREIGN[step.package, step.executable]
+            assert foreign - {"use_sim_time"} <= set(step.parameters) <= foreign
         for file in step.parameter_files:
             path = Path(file)
             assert path.is_absolute() and path.is_file()
@@ -127,10 +128,15 @@ def test_all_take_what_nav2_users_expect() -> None:
 
 def test_what_is_not_given_is_left_to_the_parameter_file() -> None:
     (bare,) = nodes(PERCEPTION.resolve({})).values()
-    assert set(bare.parameters) == {"use_sim_time", "autostart"}
+    assert bare.parameters == {}
+    (manual,) = nodes(PERCEPTION.resolve({"use_sim_time": "true", "autostart": "false"})).values()
+    assert manual.parameters == {"use_sim_time": True, "autostart": False}
     (full,) = nodes(PERCEPTION.resolve({"image_topic": "/c/image", "model": "/m"})).values()
     assert full.parameters["image_topic"] == "/c/image" and full.parameters["model"] == "/m"
-    assert nodes(SIMULATION.resolve({}))["simulator"].parameters == {"publish_clock": False}
+    assert nodes(SIMULATION.resolve({}))["simulator"].parameters == {}
+    assert nodes(SIMULATION.resolve({"use_sim_time": "false"}))["simulator"].parameters == {"publish_clock": False}
+    for step in nodes(DEMO.resolve({})).values():
+        assert not {"use_sim_time", "autostart", "publish_clock"} & set(step.parameters)
 
 
 def test_the_simulator_publishes_the_time_that_others_follow() -> None:
