@@ -194,6 +194,14 @@ class Gate:
                 f"chunk of '{chunk.head}' was made from an observation {age_s:.3f} s old; "
                 f"allowed are {limits.max_observation_age_s:g} s: is a camera, the clock or the head too slow?",
             )
+        lasts_s = spec.horizon * spec.dt_s
+        ahead_s = (chunk.t0_ns - now_ns) / NS
+        if not -lasts_s - limits.max_observation_age_s <= ahead_s <= lasts_s:
+            return Verdict(
+                Stop.STALE,
+                f"chunk of '{chunk.head}' begins {ahead_s:.3f} s from now; expected at most the {lasts_s:g} s that a "
+                "chunk lasts: is the head's clock that of the observation's stamps?",
+            )
         positions = actions.astype(np.float64)
         outside = (positions < spec.lower - TOLERANCE) | (positions > spec.upper + TOLERANCE)
         if outside.any():

@@ -276,7 +276,10 @@ class PolicyRunner:
             try:
                 if fresh:
                     self.head.reset(observation)
-                chunk = self.head.predict(observation, prefix, min(delay, self.spec.horizon - 1))
+                made: object = self.head.predict(observation, prefix, min(delay, self.spec.horizon - 1))
+                if not isinstance(made, ActionChunk):
+                    raise ActionError(f"head '{self.head.name}' returned {type(made).__name__}; expected ActionChunk")
+                chunk = made
             except ActionError as error:
                 failure = Verdict(Stop.HEAD_FAILED, str(error))
             except Exception as error:  # a head is somebody else's code: whatever it raises ends the goal, not the node

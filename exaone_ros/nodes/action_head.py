@@ -64,8 +64,12 @@ class ActionHeadNode(ManagedNode):
         self._tick_lock = threading.Lock()
         self._ticks = 0
         self._last_outcome: Outcome | None = None
+        self._ending = False
         self._meter = Meter()
         self._parameters_kept = ParameterSet(self, PARAMETERS, locked=lambda: self.state != "unconfigured")
+        self._estop_pressed = self._estop_latched = False
+        # In every state: what is pressed before the node is configured, or latched before it is cleaned up, counts.
+        self.create_subscription(Bool, "estop", self._on_estop, qos.answers())
         self.create_service(Trigger, "reset_estop", self._reset_estop)
         self._diagnostics = DiagnosticsThread(self, self._statuses)
 
@@ -76,7 +80,7 @@ class ActionHeadNode(ManagedNode):
     # Lifecycle
 
     def load(self) -> None:
-        """Read the robot, make the head and the gate; from here on the emergency stop is listened to."""
+        """Read the robot, make the head and the gate; an emergency stop that is latched stays so."""
         self._settings = settings = ActionSettings.from_values(self._parameters_kept.values())
         spec, values = settings.robot.spec, settings.values
         self._finder = TargetFinder(Kinematics(settings.robot.mjcf), settings.robot.camera, values["table_height_m"])
@@ -93,6 +97,9 @@ class ActionHeadNode(ManagedNode):
             on_chunk=self._publish_chunk,
             log_error=self._log_error,
         )
+        if self._estop_latched:
+            self._runner.estop(True)
+            self._runner.estop(self._estop_pressed)
         # Goals are answered, if only with a refusal, for as long as the node is configured: a server that went away
         # with a goal under way could not tell how it ended.
         self._server = ActionServer(
@@ -105,7 +112,7 @@ class ActionHeadNode(ManagedNode):
             result_timeout=60,
         )
         self._meter = Meter()
-        self._inputs = ActionInputs(self, settings, self._runner, self._finder, self._on_estop, self._meter)
+        self._inputs = ActionInputs(self, settings, self._runner, self._finder, self._meter)
         self.get_logger().info(
             f"{spec.embodiment}: {len(spec.joints)} joints at {spec.fps:g} Hz, head '{self._runner.head.name}', "
             f"spec {spec.hash}; the gate is closed until a goal comes"
@@ -145,33 +152,43 @@ class ActionHeadNode(ManagedNode):
 
     def end(self) -> None:
         """Before the process ends: everything, in order."""
+        self._ending = True
         super().end()
         self._diagnostics.stop()
 
     # Emergency stop; in the executor's thread
 
     def _on_estop(self, message: Bool) -> None:
+        if message.data and not self._estop_pressed:
+            self.get_logger().warning("the emergency stop is pressed")
+        self._estop_pressed = bool(message.data)
+        self._estop_latched |= self._estop_pressed
         if self._runner is not None:
-            self._runner.estop(bool(message.data))
+            self._runner.estop(self._estop_pressed)
             if message.data:
-                self.get_logger().warning("the emergency stop is pressed")
                 self._tick()  # do not wait for the loop
 
     def _reset_estop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         refused = self._runner.reset_estop() if self._runner else Verdict(Stop.INACTIVE, "the node is not configured")
         response.success = refused is None
+        self._estop_latched = self._estop_latched and not response.success
         response.message = refused.message if refused else "unlatched; the gate stays closed until a goal comes"
         return response
 
     # Goals; in the executor's thread
 
-    def _cancel(self, _handle: ServerGoalHandle) -> CancelResponse:
-        if self._runner is not None:
+    def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        with self._goal_lock:
+            under_way = self._goal is not None and self._goal[0] is handle
+        if self._runner is not None and under_way:  # else it has not begun, and will not: `_execute` looks
             self._runner.cancel()
         return CancelResponse.ACCEPT
 
     async def _execute(self, handle: ServerGoalHandle) -> RunPolicy.Result:
         """Carry out one goal; awaits its end, so that the executor can go on."""
+        if handle.is_cancel_requested:
+            handle.canceled()
+            return result_message(Outcome(Stop.CANCELLED, "cancelled before it began", 0, 0.0))
         refused = self._begin_goal(handle.request)
         if refused is not None:
             self.get_logger().warning(f"goal refused: {refused.reason.value}: {refused.message}")
@@ -198,6 +215,7 @@ class ActionHeadNode(ManagedNode):
             return Verdict(Stop.INACTIVE, f"the node is {self.state}; activate it first")
         if runner.active:
             return Verdict(Stop.BUSY, "another goal is being carried out; cancel it first")
+        self._settle()  # a goal that has ended since the last tick: whoever waits for it must be told
         now_ns, max_age_s = self._now_ns(), settings.values["max_target_age_s"]
         stale = inputs.stale_camera(now_ns, max_age_s)
         if stale is not None:
@@ -224,22 +242,27 @@ class ActionHeadNode(ManagedNode):
             command: Command | None = runner.tick()
             if command is not None:
                 self._outputs["trajectory"].publish(trajectory_message(runner.spec, command.position))
-        with self._goal_lock:
-            goal, outcome = self._goal, runner.outcome
-            if goal is not None and outcome is not None:
-                self._goal = None
-        if goal is None:
-            return
-        handle, ended = goal
-        if outcome is not None:
-            # A future is resolved in the executor's thread, where its coroutine goes on.
-            assert self.executor is not None
-            self.executor.create_task(lambda: ended.set_result(outcome))
+        handle = self._settle()
+        if handle is None:
             return
         self._ticks += 1
         if self._ticks % FEEDBACK_EVERY == 0:
             chunks, plan_left_s, elapsed_s = runner.progress()
             handle.publish_feedback(RunPolicy.Feedback(chunks=chunks, plan_left=plan_left_s, elapsed=elapsed_s))
+
+    def _settle(self) -> ServerGoalHandle | None:
+        """Tell the goal's client how it ended, if it did; else give its handle. Any thread."""
+        with self._goal_lock:
+            goal, outcome = self._goal, self._runner.outcome if self._runner is not None else None
+            if goal is None:
+                return None
+            if outcome is None:
+                return goal[0]
+            self._goal, ended = None, goal[1]
+        # A future is resolved in the executor's thread, where its coroutine goes on; an ended executor takes nothing.
+        if self.executor is not None and not self._ending:
+            self.executor.create_task(lambda: ended.set_result(outcome))
+        return None
 
     def _publish_chunk(self, chunk: ActionChunk) -> None:
         """In the head's thread."""
@@ -255,7 +278,7 @@ class ActionHeadNode(ManagedNode):
     def _statuses(self) -> list[DiagnosticStatus]:
         """In the diagnostics thread."""
         runner, reading = self._runner, self._meter.read()
-        estop = runner is not None and runner.gate.estop_latched
+        estop = self._estop_latched
         outcome = self._last_outcome
         gate = "open" if runner is not None and runner.gate.is_open else "closed"
         values = {

@@ -1,4 +1,4 @@
-"""What the action head's node listens to: joints, images, what was seen and decided, heartbeat, emergency stop."""
+"""What the action head's node listens to while configured: joints, images, what was seen and decided, heartbeat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Bool, Empty
+from std_msgs.msg import Empty
 from vision_msgs.msg import Detection2DArray
 
 from exaone_interfaces.msg import Decision
@@ -35,7 +35,6 @@ class ActionInputs:
         settings: topics, and which images an observation needs.
         runner: gets observations and heartbeats.
         finder: gets what was seen and decided.
-        on_estop: called with each message of the emergency stop.
         meter: counts what was taken and what was refused.
     """
 
@@ -45,14 +44,12 @@ class ActionInputs:
         settings: ActionSettings,
         runner: PolicyRunner,
         finder: TargetFinder,
-        on_estop: Callable[[Bool], None],
         meter: Meter,
     ) -> None:
         self._node, self._runner, self._finder, self._meter = node, runner, finder, meter
         self._images: dict[str, tuple[int, NDArray[np.uint8]]] = {}
         self._subscriptions: list[Any] = []
         values = settings.values
-        self._listen(Bool, "estop", on_estop)
         self._listen(Empty, "heartbeat", lambda _: runner.heartbeat())
         self._listen(JointState, values["joint_states_topic"], self._on_joints)
         self._listen(Detection2DArray, values["detections_topic"], self._on_detections)

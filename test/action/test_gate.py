@@ -69,6 +69,8 @@ def test_each_refusal_has_its_name() -> None:
     assert reason(gate.check(chunk(fast), 0)) is Stop.TOO_FAST
     assert reason(gate.check(chunk(far), 0)) is Stop.JUMP
     assert reason(gate.check(chunk(), 2 * NS)) is Stop.STALE
+    assert reason(gate.check(chunk(t0_ns=3600 * NS), 0)) is Stop.STALE  # a plan that would creep for an hour
+    assert reason(gate.check(chunk(t0_ns=2**70), 0)) is Stop.STALE
     assert reason(gate.check(chunk(observed_ns=5 * NS), 0)) is Stop.STALE  # from the future: clocks disagree
 
 

@@ -165,6 +165,18 @@ def test_a_head_that_raises_ends_the_goal_with_its_words(made: list[Robot]) -> N
     assert "Traceback" in robot.errors[0]
 
 
+def test_what_is_no_chunk_ends_the_goal_and_not_the_head_s_thread(made: list[Robot]) -> None:
+    robot = ready(made, CallableHead(SPEC, lambda *_: {"actions": [[0.0]]}))
+    outcome = robot.runner.wait(20)
+    assert outcome is not None
+    assert outcome.reason is Stop.HEAD_FAILED
+    assert outcome.message == "head 'test_head' returned dict; expected ActionChunk"
+    robot.wait_for_head()
+    robot.feed()
+    assert robot.runner.start("again") is None
+    assert robot.runner.wait(20) is not None
+
+
 def test_a_head_that_hangs_ends_the_goal_and_blocks_the_next(made: list[Robot]) -> None:
     thinking, release = threading.Event(), threading.Event()
 

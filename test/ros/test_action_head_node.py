@@ -120,6 +120,19 @@ def test_estop_holds_at_once_and_latches(tmp_path: Path) -> None:
         assert peer.result(handle).stop == "cancelled"
 
 
+def test_a_goal_that_was_cancelled_is_told_so_although_the_next_one_is_there(tmp_path: Path) -> None:
+    with acting(tmp_path, "again", head="hold") as (peer, _):
+        ready(peer)
+        for _ in range(10):  # the next one may come before the control loop has looked
+            handle = peer.send_goal("stay")
+            cancelling = handle.cancel_goal_async()
+            following = peer.send_goal("stay")
+            peer.await_future(cancelling)
+            assert peer.result(handle).stop in ("cancelled", "busy")
+            peer.await_future(following.cancel_goal_async())
+            assert peer.result(following).stop in ("cancelled", "busy")
+
+
 def test_a_lost_heartbeat_or_state_ends_the_goal(tmp_path: Path) -> None:
     # A plan of ten seconds: it must not run out before the patient watchdog notices that the joints are silent.
     robot = tmp_path / "robot.yaml"
@@ -158,7 +171,15 @@ def test_lifecycle_and_bad_configuration(tmp_path: Path) -> None:
         peer.wait(lambda: len(peer.commands) > 10, "commands")
         assert transition(Transition.TRANSITION_DEACTIVATE)
         assert peer.result(handle).stop == "inactive"
+        peer.press_estop()
+        peer.status("estop", "latched")
         assert transition(Transition.TRANSITION_CLEANUP)
+        assert transition(Transition.TRANSITION_CONFIGURE)
+        assert transition(Transition.TRANSITION_ACTIVATE)
+        while (stop := peer.run(instruction="stay").stop) in ("heartbeat_lost", "state_lost"):
+            pass  # until both have come
+        assert stop == "estop"  # what is latched stays so
+        assert transition(Transition.TRANSITION_DEACTIVATE)
         assert process.end(signal.SIGINT) == 0
     with acting(tmp_path, "wrong", robot_file="/nowhere.yaml") as (peer, process):
         status = peer.status("state", "unconfigured")
