@@ -36,6 +36,7 @@ from exaone_ros.nodes.watch import (
     Watch,
     decode_jpeg,
     detections_of,
+    is_answered,
 )
 from exaone_ros.ros.bag import BagRecorder
 from exaone_ros.ros.children import Child
@@ -49,6 +50,8 @@ from exaone_ros.view.table import LiveState, render
 from exaone_ros.view.tally import Tally, TrueObject
 
 STARTUP_S = 120.0
+MARK = ".exaone_demo"
+"""In a directory that a demo made: nothing else is ever emptied."""
 CLEAR_OPTIONS = {"clear", "blocked", "person"}
 
 
@@ -70,11 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(sys.argv[1:] if argv is None else argv)
     console = Console()
     out: Path = arguments.out
-    if out.exists() and any(out.iterdir()) and not (out / "logs").exists():
+    if out.exists() and any(out.iterdir()) and not (out / MARK).is_file():
         console.print(f"[red]{out} exists and is not a demo's output; choose another --out[/red]")
         return 2
     shutil.rmtree(out, ignore_errors=True)
     (out / "logs").mkdir(parents=True)
+    (out / MARK).touch()
     for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
         os.environ.setdefault(name, str(share_path("config/fastdds.xml")))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -185,7 +189,7 @@ def refresh(state: LiveState, node: Watch, elapsed_s: float) -> None:
         moments = list(node.moments.values())
     state.elapsed_s = elapsed_s
     state.frames = sum(bool(moment.jpeg) for moment in moments)
-    state.answers = sum(len(moment.answers) for moment in moments)
+    state.answers = sum(map(is_answered, (answer for moment in moments for answer in moment.answers.values())))
     state.detections = detections_of(latest.get("/exaone/detections"))
     if counts := latest.get("/exaone/counts"):
         state.counts = [(entry.label, entry.count, entry.probability) for entry in counts.counts]
@@ -236,12 +240,12 @@ def summarise(
     tally: Tally, moments: dict[int, Moment], state: LiveState, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """The figures of the run. Stages of the engine are those that the node's diagnostics gave for its last 10 s."""
-    answers = sum(len(moment.answers) for moment in moments.values())
+    answers = sum(map(is_answered, (answer for moment in moments.values() for answer in moment.answers.values())))
     figures = tally.summary()
     figures["latency_ms"] |= {stage: {"p50": p50, "p95": p95} for stage, (p50, p95) in state.stages_ms.items()}
     return {
         "frames": sum(bool(moment.jpeg) for moment in moments.values()),
-        "answered_frames": sum(bool(moment.answers) for moment in moments.values()),
+        "answered_frames": sum(any(map(is_answered, moment.answers.values())) for moment in moments.values()),
         "answers": answers,
         "answers_per_s": round(answers / state.elapsed_s, 2),
         **figures,

@@ -96,10 +96,16 @@ class Watch(Node):
                 moment = self._moment(message.header.stamp)
                 moment.answers[ANSWERS[topic]] = message
                 moment.received_s[ANSWERS[topic]] = (now_ns - time_to_ns(message.header.stamp)) * 1e-9
-                self.first_answer.set()
+                if is_answered(message):
+                    self.first_answer.set()
 
     def _moment(self, stamp: Time) -> Moment:
         return self.moments.setdefault(time_to_ns(stamp), Moment())
+
+
+def is_answered(message: Any) -> bool:
+    """False for a decision that says why there is none; perception publishes those too."""
+    return not isinstance(message, Decision) or message.outcome in (Decision.OUTCOME_DONE, Decision.OUTCOME_BUDGET)
 
 
 def detections_of(message: Detection2DArray | None) -> list[Detection]:
