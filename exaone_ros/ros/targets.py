@@ -16,7 +16,8 @@ from exaone_ros.action.spec import NS
 from exaone_ros.errors import ActionError
 from exaone_ros.sim.vocabulary import parse
 
-JOINT_HISTORY = 400
+JOINT_HISTORY, JOINTS_EVERY_NS = 2000, 5_000_000
+"""Postures kept, and how far apart at least: 10 s of them at any rate of the joint states."""
 MAX_POSE_GAP_S = 0.25
 """A posture is taken for that at the time of the image if it was measured at most this much before or after."""
 
@@ -44,13 +45,16 @@ class TargetFinder:
     def __init__(self, kinematics: Kinematics, camera: str, plane_z_m: float) -> None:
         self._kinematics, self._camera, self._plane_z_m = kinematics, camera, plane_z_m
         self._joints: deque[tuple[int, dict[str, float]]] = deque(maxlen=JOINT_HISTORY)
+        self._newest: dict[str, float] = {}
         self._projection: tuple[float, float, float] | None = None
         self._seen: tuple[int, tuple[Seen, ...]] | None = None
         self._decision: tuple[int, str] | None = None
 
     def on_joints(self, stamp_ns: int, positions: Mapping[str, float]) -> None:
-        """Positions of all joints."""
-        self._joints.append((stamp_ns, dict(positions)))
+        """Positions of some joints: drivers may publish those of one robot in several messages."""
+        self._newest = {**self._newest, **positions}
+        if not self._joints or not 0 <= stamp_ns - self._joints[-1][0] < JOINTS_EVERY_NS:
+            self._joints.append((stamp_ns, self._newest))
 
     def on_camera_info(self, k: Sequence[float]) -> None:
         """The nine numbers of CameraInfo.k."""

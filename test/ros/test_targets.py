@@ -55,6 +55,14 @@ def test_locates_the_most_certain_at_the_posture_of_the_image(finder: TargetFind
     assert target.stamp_ns == NOW - NS
 
 
+def test_joints_may_come_in_several_messages_and_as_often_as_they_like(finder: TargetFinder) -> None:
+    for step in range(5000):  # a second of a fast robot, whose gripper has a driver of its own
+        finder.on_joints(NOW + step * NS // 5000, {"right_finger_0": 0.01})
+    finder.on_joints(NOW + NS, {"head_pan": 0.3})
+    finder.on_detections(NOW + NS, [Seen("red cylinder", box_of_cylinder(0.6, 0.1, 0.3), 0.8)])  # type: ignore[arg-type]
+    assert finder.locate("red cylinder", NOW + NS, 2.0).position == pytest.approx((0.6, 0.1, 0.9), abs=2e-3)
+
+
 def test_what_lacks_is_named(finder: TargetFinder, kinematics: Kinematics) -> None:
     with pytest.raises(ActionError, match=r"image 3\.00 s old; allowed are 2 s"):
         finder.choice(NOW + 2 * NS, 2.0)
