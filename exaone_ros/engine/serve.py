@@ -349,6 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8000, help="0 = any that is free")
     parser.add_argument("--backend", default="onnxruntime")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; backend tensorrt wants cuda")
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=0)
@@ -356,8 +357,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = options.model or share_path(BUNDLED)
     try:
         engine = Engine.open(
-            model, options.backend, slots=options.slots, context=options.context, threads=options.threads
-        )
+            model, options.backend, slots=options.slots, context=options.context, threads=options.threads,
+            device=options.device,
+        )  # fmt: skip
     except ExaoneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
