@@ -351,8 +351,16 @@ class Scheduler:
             return
         if outcome is not None:
             sequence.outcome, sequence.error = outcome, error
-        if sequence.outcome is Outcome.DONE:
-            self._pace.answered(job.request.task, job.answer_steps)
+        self._learn(job, sequence)
         meter.add("tokens_sampled", sequence.tokens_sampled)
         meter.add("tokens_forced", sequence.tokens_forced)
         job.end(self.clock())
+
+    def _learn(self, job: Job, sequence: Sequence) -> None:
+        """How long answers to this task are, to close the reasoning of the next one early enough."""
+        task, steps = job.request.task, job.answer_steps
+        whole = sequence.outcome is Outcome.BUDGET and sequence.question.schema is not None
+        if sequence.outcome is Outcome.DONE or whole:
+            self._pace.answered(task, steps)
+        elif sequence.outcome is Outcome.DEADLINE and steps:
+            self._pace.answered(task, 2 * steps)  # longer than this, nobody knows how much
