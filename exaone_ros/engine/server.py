@@ -298,6 +298,8 @@ class ServerEngine:
             try:
                 reply = self._ask(call, fields)
             except ServerUnavailable as error:
+                if self._late(request):  # given less time than the server may take: that says nothing about it
+                    return self._ended(call, Outcome.DEADLINE)
                 self._breaker.failed(str(error))
                 tries += 1
                 if tries > settings.retries or call.heard or self._closed:
