@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -74,6 +75,7 @@ class CudaRuntime:
         """
         self._library = _load()
         self._number = device
+        self._current = threading.local()
         count = ctypes.c_int()
         status = self._library.cudaGetDeviceCount(ctypes.byref(count))
         if status or not count.value:
@@ -84,7 +86,8 @@ class CudaRuntime:
         self._pinned: dict[int, ctypes.c_void_p] = {}
 
     def use(self) -> None:
-        """Make the device current in the calling thread."""
+        """Make the device current in the calling thread: CUDA keeps that for each thread, 0 until it is told."""
+        self._current.chosen = True
         self._call("cudaSetDevice", self._number)
 
     def device(self) -> Device:
@@ -173,6 +176,8 @@ class CudaRuntime:
         self._call("cudaMemcpyAsync", to, came, ctypes.c_size_t(size), kind, ctypes.c_void_p(stream))
 
     def _call(self, function: str, *arguments: Any, what: str = "") -> None:
+        if not getattr(self._current, "chosen", False):
+            self.use()  # opened in one thread, run in another
         status = getattr(self._library, function)(*arguments)
         if status:
             raise EngineError(f"{function}{f' of {what}' if what else ''} failed: {self._text(status)}")
