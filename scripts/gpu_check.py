@@ -104,6 +104,8 @@ class Check:
             facts = work()
         except ExaoneError as error:
             self.say(step, ran=False, reason=str(error))
+        except Exception as error:  # of a library: the steps behind it are still to be tried
+            self.say(step, ran=True, ok=False, reason=f"{type(error).__name__}: {error}")
         else:
             self.say(step, ran=True, **facts)
 
