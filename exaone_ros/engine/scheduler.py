@@ -153,8 +153,14 @@ class Scheduler:
         job.arrival = next(self._arrivals)
         self._waiting.append(job)
 
-    def step(self, meter: Meter) -> None:
-        """One turn: end what is over, encode or prefill at most one part of a head, run the decoder at most once."""
+    def step(self, meter: Meter, arrived: Callable[[], int | None] = lambda: None) -> None:
+        """One turn: end what is over, encode or prefill at most one part of a head, run the decoder at most once.
+
+        Args:
+            meter: told what was done.
+            arrived: highest priority of the requests that are not added yet, None without any. Asked between the two
+                calls of the backend: one that is more important than all here does not wait for the second.
+        """
         self._end_what_is_over(meter)
         jobs = self._jobs()
         if not jobs:
@@ -163,8 +169,10 @@ class Scheduler:
         patience = self._settings.starving_calls
         chosen = {job for job in jobs if job.request.priority == top or job.calls_without >= patience}
         worked = self._prepare(chosen, meter)
-        self._join(chosen, meter)
-        worked |= self._decode(chosen, meter)
+        urgent = arrived() if worked else None
+        if urgent is None or urgent <= top:
+            self._join(chosen, meter)
+            worked |= self._decode(chosen, meter)
         for job in self._jobs():
             job.calls_without = 0 if job in worked else job.calls_without + 1
         if not worked and len(self._jobs()) == len(jobs):

@@ -197,7 +197,7 @@ class EngineService:
             scheduler.add(job)
         self._busy_since_s = time.monotonic()
         try:
-            scheduler.step(self._meter)
+            scheduler.step(self._meter, self._most_urgent)
         except Exception as error:  # a defect of ours must not leave everybody waiting
             _log.exception("a step of the engine failed")
             failure = EngineError(f"a step of the engine failed: {type(error).__name__}: {error}")
@@ -228,6 +228,11 @@ class EngineService:
             jobs = list(self._inbox)
             self._inbox.clear()
         return jobs
+
+    def _most_urgent(self) -> int | None:
+        """Highest priority of what the scheduler has not seen."""
+        with self._changed:
+            return max((job.request.priority for job in self._inbox), default=None)
 
     def _watch(self) -> None:
         while not self._ended.wait(min(1.0, self._hang_s / 4)):

@@ -144,6 +144,21 @@ def test_a_fast_task_waits_for_the_call_under_way_and_for_nothing_else(
     assert b.ended_at["slow" if slow is SLOW else "thinking"] > b.ended_at["fast"]
 
 
+def test_what_arrives_while_a_picture_is_encoded_does_not_wait_for_the_decoder_s_step_behind_it(bench: Setup) -> None:
+    for priority, also_decoded in ((None, 1), (0, 1), (5, 0)):
+        b = bench()
+        b.ask(SLOW, picture(0))
+        b.step(9)
+        b.ask(SLOW, picture(1), label="another")
+        encoded, decoded = b.backend.encoded, len(b.backend.calls)
+        b.scheduler.step(b.meter, lambda priority=priority: priority)  # type: ignore[misc]
+        assert b.backend.encoded - encoded == 1
+        assert len(b.backend.calls) - decoded == also_decoded
+        b.ask(FAST, picture(0), priority=5)
+        assert {answer.outcome for answer in b.run().values()} <= {Outcome.DONE, Outcome.BUDGET}
+        assert b.ended_at["fast"] < min(b.ended_at["slow"], b.ended_at["another"])
+
+
 def test_a_fast_task_on_full_slots_takes_one_and_both_answers_stay_what_they_are(
     bench: Setup, alone: Callable[..., tuple[object, ...]]
 ) -> None:
@@ -318,6 +333,19 @@ def test_reasoning_is_concluded_in_time_for_the_deadline(bench: Setup) -> None:
     assert answer.outcome is Outcome.BUDGET and result(answer).choice in ("yes", "no")
     assert b.now_s[0] <= start_s + 30.0 and answer.latency_s <= 30.0
     assert 5 < answer.tokens < needed and answer.reasoning
+
+
+def test_answers_behind_reasoning_that_was_closed_teach_how_long_an_answer_takes(bench: Setup) -> None:
+    """No answer of the task has ended by itself: reasoning goes on for as long as what is known leaves it."""
+    b = bench()
+    b.ask(THINKING, picture(0), label="closed", reasoning_s=4.0)
+    assert b.run()["closed"].outcome is Outcome.BUDGET
+    start_s = b.now_s[0]
+    b.ask(THINKING, picture(0), deadline_s=start_s + 24.0)
+    answer = b.run()["thinking"]
+    assert answer.outcome is Outcome.BUDGET and result(answer).choice in ("yes", "no")
+    assert b.now_s[0] <= start_s + 24.0
+    assert answer.tokens > 12, "closed as early as for an answer of unknown length"
 
 
 def test_too_late_even_for_that_is_a_deadline_by_name(bench: Setup) -> None:
