@@ -122,7 +122,9 @@ def _state_publisher(given: Mapping[str, str]) -> list[Step]:
 
 def _simulation(given: Mapping[str, str]) -> list[Step]:
     # The simulator makes the time that the others follow; it takes none itself.
-    parameters: dict[str, Value] = {"publish_clock": flag for flag in _flags(given, "use_sim_time").values()}
+    parameters: dict[str, Value] = {}
+    if given["use_sim_time"]:
+        parameters["publish_clock"] = as_bool(given, "use_sim_time")
     if given["seed"]:
         parameters["seed"] = _whole_number(given, "seed")
     simulator = NodePlan(
