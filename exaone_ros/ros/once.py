@@ -6,7 +6,8 @@ import threading
 from typing import Any, Protocol
 
 MOST_KINDS = 1000
-"""Kinds that are remembered at most; names of tasks come from users, so there is no end to them."""
+"""Kinds of one family (what stands before the first dot) that are remembered at most; names of tasks come from users,
+so there is no end to them, and they must not silence the engine or a camera."""
 
 
 class Logger(Protocol):
@@ -50,7 +51,8 @@ class OnceLog:
 
     def _is_new(self, kind: str) -> bool:
         with self._lock:
-            if kind in self._told or len(self._told) >= MOST_KINDS:
+            family = kind.partition(".")[0]
+            if kind in self._told or sum(told.partition(".")[0] == family for told in self._told) >= MOST_KINDS:
                 return False
             self._told.add(kind)
             return True
