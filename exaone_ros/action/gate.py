@@ -50,10 +50,17 @@ class Stop(str, Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why something was refused. Attributes: reason; message: names the value, what was allowed and what to do."""
+    """Why something was refused.
+
+    Attributes:
+        reason: in a word.
+        message: names the value, what was allowed and what to do.
+        for_log: the same without texts of users; empty = the message holds none.
+    """
 
     reason: Stop
     message: str
+    for_log: str = ""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from exaone_ros.ros.lifecycle import ManagedNode
 from exaone_ros.ros.meter import Meter
 from exaone_ros.ros.parameters import ParameterSet
 from exaone_ros.ros.spin import run_node
-from exaone_ros.ros.targets import TargetFinder
+from exaone_ros.ros.targets import NotSeen, TargetFinder
 
 FEEDBACK_EVERY = 10
 """Ticks between two feedback messages of a goal."""
@@ -191,7 +191,7 @@ class ActionHeadNode(ManagedNode):
             return result_message(Outcome(Stop.CANCELLED, "cancelled before it began", 0, 0.0))
         refused = self._begin_goal(handle.request)
         if refused is not None:
-            self.get_logger().warning(f"goal refused: {refused.reason.value}: {refused.message}")
+            self.get_logger().warning(f"goal refused: {refused.reason.value}: {refused.for_log or refused.message}")
             handle.abort()
             return result_message(Outcome(refused.reason, refused.message, 0, 0.0))
         ended = Future(executor=self.executor)
@@ -226,7 +226,8 @@ class ActionHeadNode(ManagedNode):
                 label = goal.target or finder.choice(now_ns, max_age_s)
                 target = finder.locate(label, now_ns, max_age_s)
             except ActionError as error:
-                return Verdict(Stop.NO_TARGET, str(error))
+                plain = error.without_labels if isinstance(error, NotSeen) else ""
+                return Verdict(Stop.NO_TARGET, str(error), plain)
             place = ", ".join(f"{value:.3f}" for value in target.position)
             self.get_logger().info(f"reaching for something whose top is at ({place}) m")
         return runner.start(goal.instruction, goal.deadline, target)

@@ -33,6 +33,15 @@ class Seen:
     score: float
 
 
+class NotSeen(ActionError):
+    """What is wanted is not among the detections. Its text names labels of users; `without_labels` may be logged."""
+
+    def __init__(self, label: str, seen: Sequence[Seen]) -> None:
+        labels = sorted({s.label for s in seen}) or "nothing"
+        super().__init__(f"no '{label}' is among the detections; seen: {labels}")
+        self.without_labels = f"the target is not among the {len(seen)} detections"
+
+
 class TargetFinder:
     """Remembers what was decided and seen, and locates it when asked.
 
@@ -85,7 +94,8 @@ class TargetFinder:
         """Locate the most certain detection with this label.
 
         Raises:
-            ActionError: nothing of that label was seen lately, the camera's pose is unknown, or the box fits no object
+            NotSeen: nothing of that label was seen.
+            ActionError: nothing was seen lately, the camera's pose is unknown, or the box fits no object
                 on the table.
         """
         if self._seen is None:
@@ -94,8 +104,7 @@ class TargetFinder:
         _check_age("the newest detections", stamp_ns, now_ns, max_age_s)
         same = [s for s in seen if s.label == label]
         if not same:
-            labels = sorted({s.label for s in seen}) or "nothing"
-            raise ActionError(f"no '{label}' is among the detections; seen: {labels}")
+            raise NotSeen(label, seen)
         if self._projection is None:
             raise ActionError("no camera_info came yet: where a pixel looks is unknown")
         best = max(same, key=lambda s: s.score if s.score == s.score else 0.0)

@@ -78,7 +78,7 @@ def test_reaches_for_the_decided_object_and_every_command_is_lawful(tmp_path: Pa
 
 
 def test_what_was_not_seen_is_not_reached_for(tmp_path: Path) -> None:
-    with acting(tmp_path, "unseen") as (peer, _):
+    with acting(tmp_path, "unseen") as (peer, process):
         ready(peer)
         stops = set()
         for _ in range(40):
@@ -90,6 +90,8 @@ def test_what_was_not_seen_is_not_reached_for(tmp_path: Path) -> None:
         else:
             raise AssertionError(result.message)
         assert stops == {"no_target"}
+        assert "goal refused: no_target" in process.output()  # told, but without the words of a user
+        assert "blue mug" not in process.output() and LABEL not in process.output()
         assert peer.commands == []
 
 
