@@ -20,6 +20,8 @@ from exaone_ros.errors import ActionError
 
 TOLERANCE = 1e-6
 """Radians or metres that a float32 action may stand outside a limit through rounding; it is published inside."""
+START_TOLERANCE = 0.05
+"""Radians or metres that the robot may stand outside its limits when a goal begins; its first command is inside."""
 
 
 class Stop(str, Enum):
@@ -125,6 +127,15 @@ class Gate:
         measured = np.asarray(position, np.float64)
         if measured.shape != (len(self.spec.joints),) or not np.isfinite(measured).all():
             return Verdict(Stop.STATE_LOST, f"measured position is {measured}; expected finite numbers")
+        beyond = np.maximum(self.spec.lower - measured, measured - self.spec.upper)
+        joint = int(np.argmax(beyond))
+        if beyond[joint] > START_TOLERANCE:
+            return Verdict(
+                Stop.OUT_OF_LIMITS,
+                f"'{self.spec.joint_names[joint]}' is measured at {measured[joint]:g}; allowed are "
+                f"{self.spec.lower[joint]:g} to {self.spec.upper[joint]:g}: move it inside first, or does the robot "
+                "file describe another robot?",
+            )
         self._last, self._last_ns = self._inside(measured), now_ns
         self._open = True
         return None

@@ -143,6 +143,20 @@ def test_open_needs_a_measured_position() -> None:
     assert reason(Gate(SPEC).open([0, 0], 0)) is Stop.STATE_LOST
 
 
+def test_does_not_open_far_outside_of_the_limits() -> None:
+    gate = Gate(SPEC)
+    for outside in (SPEC.lower - 0.06, SPEC.upper + 0.06):
+        verdict = gate.open(np.where([True, False, False], outside, START), 0)
+        assert reason(verdict) is Stop.OUT_OF_LIMITS
+        assert verdict is not None
+        assert SPEC.joint_names[0] in verdict.message
+        assert not gate.is_open
+        assert gate.close(START) is None  # nothing was commanded: nothing to hold
+    assert gate.open(SPEC.upper + 0.04, 0) is None
+    assert gate.last is not None
+    assert (gate.last <= SPEC.upper).all()
+
+
 def test_a_stalled_loop_does_not_leap() -> None:
     gate = opened()
     command = gate.command(START + np.array([1.0, 0, 0]), 10 * NS)
