@@ -54,7 +54,9 @@ class ActionInputs:
         self._listen(JointState, values["joint_states_topic"], self._on_joints)
         self._listen(Detection2DArray, values["detections_topic"], self._on_detections)
         self._listen(Decision, values["decision_topic"], self._on_decision)
-        self._listen(CameraInfo, values["camera_info_topic"], lambda message: finder.on_camera_info(message.k))
+        self._listen(
+            CameraInfo, values["camera_info_topic"], lambda message: finder.on_camera_info(message.k, message.d)
+        )
         for camera, topic in settings.robot.camera_topics.items():
             self._listen(Image, topic, partial(self._on_image, camera))
 

@@ -5,6 +5,7 @@ Knows no node; the executor's thread calls it.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ JOINT_HISTORY, JOINTS_EVERY_NS = 2000, 5_000_000
 """Postures kept, and how far apart at least: 10 s of them at any rate of the joint states."""
 MAX_POSE_GAP_S = 0.25
 """A posture is taken for that at the time of the image if it was measured at most this much before or after."""
+MAX_DISTORTION, MAX_ASPECT_ERROR = 1e-6, 0.01
+"""A coefficient up to which a lens counts as straight, and how far fx may be from fy."""
 
 Box = tuple[float, float, float, float]
 
@@ -56,6 +59,7 @@ class TargetFinder:
         self._joints: deque[tuple[int, dict[str, float]]] = deque(maxlen=JOINT_HISTORY)
         self._newest: dict[str, float] = {}
         self._projection: tuple[float, float, float] | None = None
+        self._no_projection = ""
         self._seen: tuple[int, tuple[Seen, ...]] | None = None
         self._decision: tuple[int, str] | None = None
 
@@ -65,9 +69,24 @@ class TargetFinder:
         if not self._joints or not 0 <= stamp_ns - self._joints[-1][0] < JOINTS_EVERY_NS:
             self._joints.append((stamp_ns, self._newest))
 
-    def on_camera_info(self, k: Sequence[float]) -> None:
-        """The nine numbers of CameraInfo.k."""
-        self._projection = (float(k[0]), float(k[2]), float(k[5]))
+    def on_camera_info(self, k: Sequence[float], d: Sequence[float] = ()) -> None:
+        """The nine numbers of CameraInfo.k, and the coefficients of CameraInfo.d.
+
+        What is no pinhole with square pixels is kept as a reason: a place read from it would be wrong.
+        """
+        (fx, cx, fy, cy), shown = (float(k[i]) for i in (0, 2, 4, 5)), [float(value) for value in k]
+        self._projection, self._no_projection = None, ""
+        if not (all(math.isfinite(value) for value in (fx, fy, cx, cy)) and fx > 0 and fy > 0):
+            self._no_projection = f"camera_info has K = {shown}: calibrate the camera, or load its calibration"
+        elif abs(fx - fy) > MAX_ASPECT_ERROR * max(fx, fy):
+            self._no_projection = f"camera_info has fx = {fx:g} and fy = {fy:g}; expected square pixels, within 1 %"
+        elif not all(abs(value) <= MAX_DISTORTION for value in d):
+            self._no_projection = (
+                f"camera_info has the distortion {[float(value) for value in d]}; places are read from rectified "
+                "images only: give perception the rectified image, and this node its camera_info (D = 0)"
+            )
+        else:
+            self._projection = ((fx + fy) / 2, cx, cy)
 
     def on_detections(self, stamp_ns: int, seen: Sequence[Seen]) -> None:
         """Everything that was seen on one image."""
@@ -106,7 +125,7 @@ class TargetFinder:
         if not same:
             raise NotSeen(label, seen)
         if self._projection is None:
-            raise ActionError("no camera_info came yet: where a pixel looks is unknown")
+            raise ActionError(self._no_projection or "no camera_info came yet: where a pixel looks is unknown")
         best = max(same, key=lambda s: s.score if s.score == s.score else 0.0)
         focal, cx, cy = self._projection
         pose = self._kinematics.camera(self._camera, self._posture(stamp_ns))

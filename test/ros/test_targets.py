@@ -87,3 +87,17 @@ def test_what_lacks_is_named(finder: TargetFinder, kinematics: Kinematics) -> No
     empty.on_camera_info(K)
     with pytest.raises(ActionError, match="no joint states came yet"):
         empty.locate("mug", NOW, 2.0)
+
+
+def test_a_camera_that_is_no_pinhole_is_refused_with_its_reason(finder: TargetFinder) -> None:
+    for k, d, why in (
+        ((0.0,) * 9, (), "calibrate the camera"),
+        (K, (0.0, 0.0, 0.0, 0.0, -0.2), "distortion .* rectified"),
+        (K, (float("nan"),), "distortion"),
+        ((*K[:4], 600.0, *K[5:]), (), "fx = 539 and fy = 600"),
+    ):
+        finder.on_camera_info(k, d)
+        with pytest.raises(ActionError, match=why):
+            finder.locate("red cylinder", NOW, 2.0)
+    finder.on_camera_info(K, (0.0,) * 5)
+    assert finder.locate("red cylinder", NOW, 2.0).position == pytest.approx((0.6, 0.1, 0.9), abs=2e-3)
