@@ -121,7 +121,9 @@ class ActionHeadNode(ManagedNode):
     def start(self) -> None:
         """Begin to tick, and take goals."""
         assert self._settings is not None
-        self._loop = ControlLoop(self._settings.robot.spec.dt_s, self._tick, self._meter, self._log_error)
+        self._loop = ControlLoop(
+            self._settings.robot.spec.dt_s, self._tick, self._meter, self._log_error, self._on_failing
+        )
         self._loop.start()
 
     def stop(self) -> None:
@@ -250,6 +252,12 @@ class ActionHeadNode(ManagedNode):
         if self._ticks % FEEDBACK_EVERY == 0:
             chunks, plan_left_s, elapsed_s = runner.progress()
             handle.publish_feedback(RunPolicy.Feedback(chunks=chunks, plan_left=plan_left_s, elapsed=elapsed_s))
+
+    def _on_failing(self, error: Exception) -> None:
+        """In the control loop's thread: ticks keep raising, so nothing goes out that could carry the goal on."""
+        if self._runner is not None:
+            self._runner.cancel(Stop.INACTIVE, f"the control loop keeps failing: {type(error).__name__}: {error}")
+            self._settle()
 
     def _settle(self) -> ServerGoalHandle | None:
         """Tell the goal's client how it ended, if it did; else give its handle. Any thread."""

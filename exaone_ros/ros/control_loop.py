@@ -22,12 +22,21 @@ class ControlLoop:
         meter: gets ``loop.jitter_s`` (how far from one period a tick came after the last), ``loop.tick_s`` and
             ``loop.missed``.
         log_error: gets the traceback of a tick that raised.
+        on_failing: called with the last exception each time that `max_failures` ticks in a row have raised.
+        max_failures: 1 s of a 30 Hz loop by default.
     """
 
     def __init__(
-        self, period_s: float, tick: Callable[[], None], meter: Meter, log_error: Callable[[str], None]
+        self,
+        period_s: float,
+        tick: Callable[[], None],
+        meter: Meter,
+        log_error: Callable[[str], None],
+        on_failing: Callable[[Exception], None] = lambda error: None,
+        max_failures: int = 30,
     ) -> None:
         self._period_s, self._tick, self._meter, self._log_error = period_s, tick, meter, log_error
+        self._on_failing, self._max_failures = on_failing, max_failures
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -44,19 +53,32 @@ class ControlLoop:
     def _run(self) -> None:
         due_s = time.monotonic() + self._period_s
         last_s: float | None = None
+        failed = 0
         while not self._stopping.wait(max(0.0, due_s - time.monotonic())):
             now_s = time.monotonic()
             if last_s is not None:
                 self._meter.sample("loop.jitter_s", abs(now_s - last_s - self._period_s))
             last_s = now_s
-            try:
-                self._tick()
-            except Exception:  # the robot holds its last command meanwhile; the next tick tries again
-                self._meter.count("loop.failed")
-                self._log_error(traceback.format_exc())
+            failed = self._failed_tick(failed)
             self._meter.sample("loop.tick_s", time.monotonic() - now_s)
             due_s += self._period_s
             missed = int((time.monotonic() - due_s) // self._period_s) + 1 if time.monotonic() > due_s else 0
             if missed > 0:
                 self._meter.count("loop.missed", missed)
                 due_s += missed * self._period_s
+
+    def _failed_tick(self, failed: int) -> int:
+        """Tick once; gives how many ticks in a row have raised by now, `failed` of them before this one."""
+        try:
+            self._tick()
+            return 0
+        except Exception as error:  # the robot holds its last command meanwhile; the next tick tries again
+            self._meter.count("loop.failed")
+            self._log_error(traceback.format_exc())
+            if failed + 1 < self._max_failures:
+                return failed + 1
+            try:
+                self._on_failing(error)
+            except Exception:
+                self._log_error(traceback.format_exc())
+            return 0

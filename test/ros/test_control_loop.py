@@ -57,5 +57,28 @@ def test_a_tick_that_raises_is_logged_and_the_loop_goes_on() -> None:
     assert "oops" in logged[0]
 
 
+def test_ticks_that_keep_raising_are_reported_and_the_loop_goes_on() -> None:
+    ticks: list[int] = []
+    reports: list[tuple[int, str]] = []
+    twice = threading.Event()
+
+    def tick() -> None:
+        ticks.append(len(ticks))
+        if ticks[-1] != 1:  # the second one works: failures count in a row
+            raise ValueError("oops")
+
+    def failing(error: Exception) -> None:
+        reports.append((len(ticks), str(error)))
+        if len(reports) == 2:
+            twice.set()
+        raise RuntimeError("what reports may fail too")
+
+    loop = ControlLoop(0.005, tick, Meter(), lambda text: None, failing, 3)
+    loop.start()
+    assert twice.wait(10)
+    loop.stop()
+    assert reports[:2] == [(5, "oops"), (8, "oops")]
+
+
 def test_can_be_stopped_before_it_started() -> None:
     ControlLoop(1.0, lambda: None, Meter(), lambda text: None).stop()
