@@ -47,6 +47,8 @@ def test_answers_are_far_better_than_chance(summary: dict[str, Any]) -> None:
     """Chance: a box of fixed size somewhere has an IoU below 0.05, one of three options is right one time in three."""
     assert summary["mean_iou"] > 0.3
     assert summary["f1_50"] > 0.3
+    assert summary["decision_accuracy"] > 0.6
+    assert summary["count_accuracy"] > 0.4
 
 
 def test_every_stage_has_its_latency(summary: dict[str, Any]) -> None:
