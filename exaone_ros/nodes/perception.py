@@ -142,9 +142,8 @@ class Perception(ManagedNode):
         self._say_tasks()
         cameras = f"{len(settings.cameras)} cameras; " if len(settings.cameras) > 1 else ""
         self.get_logger().info(
-            f"{settings.model.name} on {settings.backend} ({settings.device}) opened in "
-            f"{time.monotonic() - started_s:.1f} s; {cameras}{len(settings.tasks)} tasks; images are converted by "
-            f"{converter}"
+            f"{settings.computed_by} opened in {time.monotonic() - started_s:.1f} s; "
+            f"{cameras}{len(settings.tasks)} tasks; images are converted by {converter}"
         )
 
     def start(self) -> None:
@@ -350,7 +349,7 @@ class Perception(ManagedNode):
         settings, worker, keeper, asker, state = self._settings, self._worker, self._keeper, self._asker, self.state
         looking = self._cameras
         name, reading = self.get_fully_qualified_name(), self._meter.read()
-        hardware = f"{settings.model.name} on {settings.backend} ({settings.device})" if settings else ""
+        hardware = settings.computed_by if settings else ""
         restarts = keeper.restarts if keeper is not None else 0
         if state != "active" or worker is None or settings is None or keeper is None:
             idle = judge_idle(state, self.failure)

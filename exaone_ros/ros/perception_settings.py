@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.validate_topic_name import validate_topic_name
@@ -146,6 +147,13 @@ class Settings:
     draft_mtp: int = 0
 
     @property
+    def computed_by(self) -> str:
+        """Which model answers, and where, without what is secret in an address: for the log and diagnostics."""
+        if self.backend == "server":
+            return f"{self.server_model} on {public_address(self.server_url)}"
+        return f"{self.model.name} on {self.backend} ({self.device})"
+
+    @property
     def camera_names(self) -> tuple[str, ...]:
         """Their names; one empty one where there is only a camera without a name."""
         return tuple(camera.name for camera in self.cameras)
@@ -180,6 +188,16 @@ class Settings:
             draft_previous=values["draft_previous"],
             draft_mtp=values["draft_mtp"],
         )
+
+
+def public_address(url: str) -> str:
+    """Scheme, host, port and path of an address: what may be told of it."""
+    try:
+        parts = urlsplit(url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "?"
+        return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    except ValueError:
+        return "server"
 
 
 def _cameras_of(values: Mapping[str, Any]) -> tuple[CameraSettings, ...]:

@@ -30,6 +30,7 @@ def test_answers_come_from_the_server_until_it_dies(tmp_path: Path, monkeypatch:
             decision = peer.stream(image, lambda: peer.received["decision"], "a decision", every_s=1.0)[0]
             assert decision.choice in decision.options and decision.message == ""
             assert 0 < decision.probabilities[list(decision.options).index(decision.choice)] <= 1
+            assert peer.diagnostics()["hardware"] == f"tiny on {served.url}"
             served.end(signal.SIGKILL)
             named = peer.stream(
                 image,

@@ -1,0 +1,29 @@
+"""What the perception node tells of its settings."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from exaone_ros.ros.perception_settings import PARAMETERS, Settings, public_address
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
+        ("https://me:secret@brain/v1?key=secret#secret", "https://brain/v1"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+        ("http://secret@[broken", "server"),
+    ],
+)
+def test_an_address_is_told_without_what_is_secret(url: str, told: str) -> None:
+    assert public_address(url) == told
+
+
+def test_who_computes_is_named() -> None:
+    values = {parameter.name: parameter.default for parameter in PARAMETERS}
+    assert Settings.from_values(values).computed_by == "exaone4_5-tabletop-tiny on onnxruntime (cpu)"
+    values |= {"backend": "server", "server_model": "big", "server_url": "http://me:secret@brain:8000/v1"}
+    assert Settings.from_values(values).computed_by == "big on http://brain:8000/v1"
