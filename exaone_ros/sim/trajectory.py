@@ -12,6 +12,12 @@ from exaone_ros.errors import SimulationError
 from exaone_ros.sim.humanoid import JOINTS
 
 MAX_POINTS = 10_000
+MAX_NAME_SHOWN = 40
+
+
+def shorten(name: str) -> str:
+    """A name as it stands in an error, however long it is."""
+    return name if len(name) <= MAX_NAME_SHOWN else f"{name[:MAX_NAME_SHOWN]}..."
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,14 @@ class Trajectory:
             SimulationError: no or unknown or repeated joints, no points or too many, points of the wrong length, times
                 that do not grow, or values that are not finite.
         """
-        unknown = [joint for joint in joints if joint not in JOINTS]
-        if unknown or not joints:
+        if not 1 <= len(joints) <= len(JOINTS):
             raise SimulationError(
-                f"trajectory names {unknown or 'no joints'}; expected joints out of {', '.join(JOINTS)}"
+                f"trajectory names {len(joints) or 'no'} joints; expected 1 to {len(JOINTS)} out of {', '.join(JOINTS)}"
             )
+        unknown = [shorten(joint) for joint in joints if joint not in JOINTS]
+        if unknown:
+            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+            raise SimulationError(f"trajectory names {unknown[:3]}{more}; expected joints out of {', '.join(JOINTS)}")
         repeated = sorted({joint for joint in joints if list(joints).count(joint) > 1})
         if repeated:
             raise SimulationError(f"trajectory names the joint '{repeated[0]}' twice; each may stand once")

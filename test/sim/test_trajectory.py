@@ -28,6 +28,9 @@ def test_point_at_time_zero_takes_hold_at_once() -> None:
     [
         ([], [1.0], [[]], "no joints"),
         (["tail"], [1.0], [[0.0]], "tail"),
+        (["t" * 1000], [1.0], [[0.0]], r"names \['t{40}\.\.\.'\]; expected"),
+        (list("abcde"), [1.0], [[0.0] * 5], r"\['a', 'b', 'c'\] and 2 more; expected"),
+        (["left_elbow"] * 100_000, [1.0], [[0.0]], "100000 joints; expected 1 to"),
         (["left_elbow", "left_elbow"], [1.0], [[0.0, 0.0]], "twice"),
         (["left_elbow"], [], [], "0 points"),
         (["left_elbow"], [1.0], [[0.0, 1.0]], "point 0"),
