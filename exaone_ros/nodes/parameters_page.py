@@ -34,9 +34,10 @@ Each name in `cameras` has these besides:
 QOS = """\
 ## QoS
 
-The quality of service of the image subscriptions and of the answers can be overridden by ROS's own parameters, by the
-fully qualified name of the topic. They are read when the node is configured, can only be given at the start, and win
-over `reliability`. A name that fits no topic, and a policy other than these three, keep the node from being configured.
+The quality of service of the perception node's image subscriptions and answers can be overridden by ROS's own
+parameters, by the fully qualified name of the topic. They are read when the node is configured, can only be
+given at the start, and win over `reliability`. A name that fits no topic, and a policy other than these three, keep the
+node from being configured.
 
 ```yaml
 /exaone/perception:
