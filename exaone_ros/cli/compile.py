@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration-frames", type=int, default=16, help="of them at most (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="of the calibration; 0 = one per core")
     parser.add_argument("--rebuild", action="store_true", help="build even if there are engines")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="build even if memory or disk seem too little: it may fail, or the system may kill it or other programs",
+    )
 
 
 def chosen_preset(options: argparse.Namespace) -> Preset:
@@ -79,7 +84,8 @@ def run(options: argparse.Namespace) -> int:
         scales = None
         if options.calibrate is not None:
             root = options.cache or default_root()
-            check = partial(check_build, checkpoint, library, device, wanted.precision, capacity, root)
+            sizes = (wanted.precision, capacity, root)
+            check = partial(check_build, checkpoint, library, device, *sizes, force=options.force)
             scales = _calibrated(checkpoint, wanted.precision, options, bar, check)
         compiled = compile_checkpoint(
             checkpoint,
@@ -90,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
             scales=scales,
             root=options.cache,
             rebuild=options.rebuild,
+            force=options.force,
             progress=bar.show,
         )
     for path in (compiled.vision, compiled.decoder):

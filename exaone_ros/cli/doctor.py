@@ -148,7 +148,7 @@ def _here(config: ModelConfig, cache: Path | None) -> Iterator[Finding]:
     best = fitting[0]
     yield Finding(Verdict.GOOD, "fits here", f"{', '.join(p.name for p in fitting)} on {device.name}")
     try:
-        check_resources(best.memory(config), cache or default_root(), device, free_memory())
+        check_resources(best.memory(config), cache or default_root(), device, free_memory(), best.precision)
     except ExaoneError as error:
         yield Finding(Verdict.NOTE, "to build", str(error), f"make room, or build preset {fitting[-1].name}")
         return

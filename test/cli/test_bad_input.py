@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,6 +78,25 @@ def test_no_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_little_memory_for_the_build(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "free_memory", lambda: 10**8)
     assert "main memory: 0.1 GB free, but the build needs 1.0 GB; close other programs" in complaint(run())
+
+
+def test_the_remedy_for_too_little_memory_fits_and_force_builds_all_the_same(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compiling, "free_memory", lambda: 10**8)
+    assert "or build int4; --force" in complaint(run("--precision", "float16"))
+    short = complaint(run("--precision", "int4"))
+    assert "or build on a machine with more" in short and "build int4" not in short
+    assert run("--force")[0] == 0
+    assert "main memory: 0.1 GB free" in caplog.text and "the system may kill it" in caplog.text
+
+
+def test_memory_of_the_gpu_that_others_hold_does_not_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = replace(FakeCuda().device(), free_bytes=10**8)
+    monkeypatch.setattr(FakeCuda, "device", lambda self: device)
+    error = complaint(run())
+    assert "memory of Fake GPU: 0.1 GB free, but the build needs" in error
+    assert "end what else uses it (it has 8.6 GB)" in error
 
 
 def test_what_would_stop_the_build_is_said_before_the_calibration(

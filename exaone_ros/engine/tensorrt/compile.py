@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from exaone_ros.model.precision import PRECISIONS, Precision, WeightFormat
 from exaone_ros.model.preprocess import PreprocessConfig
 from exaone_ros.model.quantize import linear_source
 from exaone_ros.model.vision_graph import build_vision
+
+_log = logging.getLogger(__name__)
 
 ANY_GPU = "any"
 FINGERPRINTS = "fingerprints.json"
@@ -63,6 +66,7 @@ def compile_checkpoint(
     scales: InputScales | None = None,
     root: Path | None = None,
     rebuild: bool = False,
+    force: bool = False,
     progress: Progress | None = None,
     available_bytes: Callable[[], int] | None = None,
 ) -> Compiled:
@@ -77,6 +81,7 @@ def compile_checkpoint(
         scales: AWQ-style scales of the quantisation; kept in the cache beside the engines.
         root: of the cache; None: the default.
         rebuild: build even where there are engines.
+        force: build even where memory or disk seem too little; see `check_resources`.
         progress: told phases and how far they are.
         available_bytes: free main memory; None: what the system says.
 
@@ -91,7 +96,7 @@ def compile_checkpoint(
     missing = [job for job in jobs if rebuild or cache.find(job.key) is None]
     if missing:
         need = estimate(checkpoint.config, precision, capacity, aliased_kv=library.target.aliased_kv)
-        check_resources(need, cache.root, device, (available_bytes or free_memory)())
+        check_resources(need, cache.root, device, (available_bytes or free_memory)(), precision, force=force)
     scales_file = keep_scales(scales, cache.root)
     paths, built = {}, False
     for job in jobs:
@@ -177,6 +182,8 @@ def check_build(
     precision: Precision,
     capacity: Capacity,
     root: Path,
+    *,
+    force: bool = False,
 ) -> None:
     """Refuse what `compile_checkpoint` would refuse before it builds, without reading a weight.
 
@@ -186,7 +193,7 @@ def check_build(
     gpu_of(library, device)
     plan_engines(checkpoint.config, library.target, precision, capacity)
     need = estimate(checkpoint.config, precision, capacity, aliased_kv=library.target.aliased_kv)
-    check_resources(need, root, device, free_memory())
+    check_resources(need, root, device, free_memory(), precision, force=force)
 
 
 def plan_jobs(
@@ -283,23 +290,39 @@ def remembered_fingerprint(checkpoint: Checkpoint, root: Path) -> str:
     return digest.hexdigest()
 
 
-def check_resources(need: MemoryEstimate, root: Path, device: Device | None, available_bytes: int) -> None:
-    """Refuse a build that cannot end well.
+def check_resources(
+    need: MemoryEstimate,
+    root: Path,
+    device: Device | None,
+    available_bytes: int,
+    precision: Precision,
+    *,
+    force: bool = False,
+) -> None:
+    """Refuse a build that cannot end well; `force`: only warn, as what is needed is an estimate.
 
     Raises:
         EngineError: names what is short, how much there is and how much is needed.
     """
     folder = next(p for p in (root, *root.parents) if p.exists())
+    smaller = "" if precision.weights in (WeightFormat.INT4, WeightFormat.NVFP4) else "int4, "
+    elsewhere = "build int4" if smaller else "build on a machine with more (swap does not count)"
     shortages = [
         ("disk in " + str(folder), shutil.disk_usage(folder).free, need.build_disk, "choose another with --cache"),
-        ("main memory", available_bytes, need.build_host, "close other programs, add swap, or choose int4"),
+        ("main memory", available_bytes, need.build_host, f"close other programs or {elsewhere}"),
     ]
     if device is not None:
-        hint = "choose int4, fewer slots or a shorter context"
-        shortages.append((f"memory of {device.name}", device.total_bytes, need.device, hint))
+        hint = f"choose {smaller}fewer slots or a shorter context"
+        if device.total_bytes >= need.device:
+            hint = f"end what else uses it (it has {device.total_bytes / 1e9:.1f} GB), or {hint}"
+        shortages.append((f"memory of {device.name}", device.free_bytes, need.device, hint))
     for what, there, needed, hint in shortages:
-        if there < needed:
-            raise EngineError(f"{what}: {there / 1e9:.1f} GB free, but the build needs {needed / 1e9:.1f} GB; {hint}")
+        if there >= needed:
+            continue
+        short = f"{what}: {there / 1e9:.1f} GB free, but the build needs {needed / 1e9:.1f} GB"
+        if not force:
+            raise EngineError(f"{short}; {hint}; --force builds all the same and may be killed half-way")
+        _log.warning("%s; building all the same: it may fail, or the system may kill it or other programs", short)
 
 
 def free_memory() -> int:
