@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from exaone_ros.engine.answers import FrameAnswers, TaskAnswer
@@ -101,12 +101,14 @@ class ServerFrame:
         self.release()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Call:
     """One request on its way; `cancelled` may be set by any thread."""
 
     request: Request
     began_s: float
+    stopped: threading.Event = field(default_factory=threading.Event)
+    """The call was cancelled, or the engine closed: a pause between two tries is over."""
     cancelled: bool = False
     heard: bool = False
     """A listener was given a piece of the answer: another try would say it again."""
@@ -134,7 +136,7 @@ class ServerEngine:
         self._urls: dict[int, tuple[Picture, str]] = {}
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._open = 0
+        self._calls: set[_Call] = set()
         self._meter = Meter()
         self._closed = False
 
@@ -203,7 +205,7 @@ class ServerEngine:
     def open_requests(self) -> int:
         """Requests that have not ended."""
         with self._lock:
-            return self._open
+            return len(self._calls)
 
     def timings(self) -> Timings:
         """What was done since the engine was opened: time from request to answer and tokens, all requests together."""
@@ -215,11 +217,15 @@ class ServerEngine:
         Returns:
             False where something is still under way after `timeout_s`.
         """
-        self._closed = True
+        with self._lock:
+            self._closed = True
+            calls = list(self._calls)
+        for call in calls:
+            call.stopped.set()
         self._client.close()
         self._pool.shutdown(wait=False)
         with self._idle:
-            return self._idle.wait_for(lambda: self._open == 0, timeout_s)
+            return self._idle.wait_for(lambda: not self._calls, timeout_s)
 
     def __enter__(self) -> ServerEngine:
         return self
@@ -243,20 +249,20 @@ class ServerEngine:
             return known[1]
 
     def _submit(self, request: Request, urls: list[str]) -> Ticket:
-        self._check_open()
         call = _Call(request, time.monotonic())
-        ticket = Ticket(request, lambda: None)
+        ticket = Ticket(request, call.stopped.set)
         ticket.bind(call)
-        with self._lock:
-            self._open += 1
-        future = self._pool.submit(self._run, call, urls)
+        with self._lock:  # `close` shuts the pool down only after it has had this lock
+            self._check_open()
+            future = self._pool.submit(self._run, call, urls)
+            self._calls.add(call)
         future.add_done_callback(lambda done: self._settle(ticket, call, done))
         return ticket
 
     def _settle(self, ticket: Ticket, call: _Call, done: concurrent.futures.Future[TaskAnswer]) -> None:
         answer = self._settled(call, done)
         with self._idle:
-            self._open -= 1
+            self._calls.discard(call)
             self._meter.add("decode_s", answer.latency_s)
             self._meter.add("tokens_sampled", answer.tokens)
             self._idle.notify_all()
@@ -307,8 +313,12 @@ class ServerEngine:
                 pause_s = settings.backoff_s * 2 ** (tries - 1) * random.uniform(0.5, 1.0)
                 if request.deadline_s is not None:
                     pause_s = min(pause_s, max(0.0, request.deadline_s - time.monotonic()))
-                time.sleep(pause_s)
+                call.stopped.wait(pause_s)
                 continue
+            except ExaoneError as error:
+                if isinstance(error.__cause__, self._openai.APIStatusError):  # it refuses, so it is there
+                    self._breaker.succeeded()
+                raise
             self._breaker.succeeded()
             return self._read(call, reply)
 

@@ -256,6 +256,49 @@ def test_what_a_broken_server_does_is_named(script: Callable[[Any], None], messa
     assert isinstance(answer.error, ServerUnavailable) and message in str(answer.error)
 
 
+@pytest.mark.parametrize("code", [400, 401, 404, 422])
+def test_a_refusal_proves_that_the_server_is_there(code: int) -> None:
+    with (
+        Scripted(status(500), status(code), status(500)) as server,
+        ServerEngine(settings(server.url, breaker_failures=2)) as engine,
+    ):
+        outcomes = [type(engine.answer(picture(), [Count()]).answers[0].error) for _ in range(3)]
+        assert engine.health.state is ServerState.OK
+    assert outcomes[0] is outcomes[2] is ServerUnavailable
+    assert outcomes[1] in (TaskError, EngineError)
+
+
+@pytest.mark.parametrize("end", ["cancel", "close"])
+def test_a_pause_before_another_try_ends_with_the_question(end: str) -> None:
+    with Scripted(status(500)) as server, ServerEngine(settings(server.url, retries=1, backoff_s=60)) as engine:
+        ticket = engine.submit(Request(Count(), (Picture(picture()),)))
+        while not engine.health.reason:  # the first try has not failed yet
+            assert not ticket.done
+        if end == "cancel":
+            ticket.cancel()
+            assert ticket.result(10).outcome is Outcome.CANCELLED
+        else:
+            assert engine.close()
+            assert ticket.result(10).outcome is Outcome.FAILED
+        assert engine.open_requests == 0 and len(server.requests) == 1
+
+
+def test_asking_while_the_engine_closes_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed between the check at the door and the queue, as another thread may."""
+    engine = ServerEngine(settings("http://127.0.0.1:1/v1"))
+    make_url = engine._url
+
+    def url_then_close(picture: Picture) -> str:
+        url = make_url(picture)
+        engine.close()
+        return url
+
+    monkeypatch.setattr(engine, "_url", url_then_close)
+    with pytest.raises(EngineError, match="the engine is closed"):
+        engine.submit(Request(Count(), (Picture(picture()),)))
+    assert engine.open_requests == 0 and engine.close()
+
+
 def test_a_server_that_is_slow_is_given_up() -> None:
     release = threading.Event()
     with Scripted(lambda handler: release.wait(PATIENCE_S) and None) as server:
