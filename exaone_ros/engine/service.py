@@ -5,8 +5,9 @@
     ticket = service.submit(Request(Count(label="mugs"), (frame,), priority=5))
     print(ticket.result(timeout=10).result)
 
-A watchdog notices a call of the backend that does not return: all open tickets fail with `EngineHung`, new requests are
-refused with it, and the service stays so, because nothing can end a call that hangs but the end of the process.
+A watchdog notices a call of the backend that does not return, or a listener, which it names as such: all open tickets fail
+with `EngineHung`, new requests are refused with it, and the service stays so, because nothing can end a call that hangs but
+the end of the process.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _log = logging.getLogger(__name__)
 HANG_S = 60.0
 """Longer than any call that is still at work: prefilling a long prompt with 33B weights takes seconds, not minutes."""
 CLOSE_S = 10.0
+CALLS = ("encode_s", "prefix_s", "prefill_s", "decode_s", "draft_s")
+"""Of `Timings`: the time in calls of the backend."""
 
 
 class EngineService:
@@ -41,7 +44,7 @@ class EngineService:
         engine: belongs to the service from now on; its own `look` and `answer` are refused until `close`.
         max_open: requests that may be open at a time, waiting ones included; one more is refused, or takes the place of
             one of lower priority.
-        hang_s: a call of the backend that takes longer than this has hung.
+        hang_s: a call of the backend, or of listeners between two calls, that takes longer than this has hung.
 
     Raises:
         EngineError: the engine is closed or in use, or a value is out of range.
@@ -237,12 +240,14 @@ class EngineService:
     def _watch(self) -> None:
         while not self._ended.wait(min(1.0, self._hang_s / 4)):
             since_s = self._busy_since_s
-            if since_s is None or time.monotonic() - since_s < self._hang_s:
+            stage, stage_since_s = self._meter.under_way
+            if since_s is None or time.monotonic() - max(since_s, stage_since_s) < self._hang_s:
                 continue
-            name = self._engine.backend.name
+            who = f"backend '{self._engine.backend.name}' has not returned from a call"
+            if stage not in CALLS:
+                who = "a listener, a callback or the code of a task has not returned"
             hung = EngineHung(
-                f"backend '{name}' has not returned from a call for {self._hang_s:g} s; it cannot be interrupted: end "
-                "this process and start it again"
+                f"{who} for {self._hang_s:g} s; it cannot be interrupted: end this process and start it again"
             )
             _log.error("%s", hung)
             self._fail_open(hung)

@@ -55,6 +55,8 @@ class Meter:
     def __init__(self) -> None:
         self._started_s = time.perf_counter()
         self._sums: dict[str, float] = {}
+        self.under_way: tuple[str, float] = ("", time.monotonic())
+        """What is being measured, empty between two blocks, and since when on the monotonic clock."""
 
     def add(self, name: str, amount: float) -> None:
         """Add seconds or a number to a field of `Timings`."""
@@ -63,10 +65,12 @@ class Meter:
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
         """Add the time spent in the `with` block."""
-        start_s = time.perf_counter()
+        start_s, around = time.perf_counter(), self.under_way[0]
+        self.under_way = name, time.monotonic()
         try:
             yield
         finally:
+            self.under_way = around, time.monotonic()
             self.add(name, time.perf_counter() - start_s)
 
     @property

@@ -233,6 +233,22 @@ def test_a_hang_is_named_and_everything_after_it_is_refused(serve: Opener) -> No
     assert tickets[0].result().error is tickets[1].result().error, "the answer stays what it was"
 
 
+def test_a_listener_that_does_not_return_is_not_taken_for_the_backend(serve: Opener) -> None:
+    heard, release = threading.Event(), threading.Event()
+
+    def listen(piece: str) -> None:
+        heard.set()
+        assert release.wait(LONG_S)
+
+    service = serve()
+    ticket = service.submit(Request(WAY, (picture(),), on_text=listen))
+    assert heard.wait(LONG_S)
+    service._hang_s = 0.05
+    error = ticket.result(LONG_S).error
+    release.set()
+    assert isinstance(error, EngineHung) and "a listener" in str(error) and "backend" not in str(error)
+
+
 def test_close_during_decode_fails_what_is_open(serve: Opener) -> None:
     gate = Gate(3)
     backend = StrictBackend(on_run=gate)
