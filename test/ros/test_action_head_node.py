@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
 from exaone_interfaces.action import RunPolicy
+from exaone_ros.action.gate import Stop
 from exaone_ros.action.kinematics import Kinematics
 from exaone_ros.action.robot import DEFAULT_ROBOT, load_robot
+from exaone_ros.nodes.action_head import ActionHeadNode
 from exaone_ros.share import share_path
 from exaone_ros.sim.mjcf import robot_mjcf
 
@@ -188,3 +192,11 @@ def test_lifecycle_and_bad_configuration(tmp_path: Path) -> None:
         failed = peer.wait(lambda: status if "nowhere" in peer._diagnostics.get("message", "") else None, "the reason")
         assert failed
         assert "robot file /nowhere.yaml cannot be read" in peer._diagnostics["message"]
+
+
+def test_a_loop_that_keeps_failing_ends_the_goal_with_the_error_and_tells_its_client() -> None:
+    did: list[Any] = []
+    runner = SimpleNamespace(cancel=lambda reason, message: did.append((reason, message)))
+    node: Any = SimpleNamespace(_runner=runner, _settle=lambda: did.append("told"))
+    ActionHeadNode._on_failing(node, ValueError("oops"))
+    assert did == [(Stop.INACTIVE, "the control loop keeps failing: ValueError: oops"), "told"]
