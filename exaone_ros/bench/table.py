@@ -7,6 +7,8 @@ from typing import Any
 from exaone_ros.bench import cameras, propagation
 from exaone_ros.training import acceptance
 
+TARGET_IMAGE = "640x480"
+
 
 def markdown(results: dict[str, Any]) -> str:
     """The whole of docs/benchmarks.md; pure."""
@@ -21,6 +23,7 @@ Written by `make bench` on {machine["date"]}: {machine["cpu"]}, {machine["cores"
 Python {machine["python"]}, ROS 2 {machine["ros"]}, no GPU. Machines like this one are shared and noisy: trust the
 ratios, which were measured side by side in one run, more than the milliseconds.
 
+{_targets(results)}
 ## Three questions on one frame
 
 Locate every object, count all objects, decide whether the way is clear. Bundled checkpoint, held-out frames of the
@@ -93,6 +96,34 @@ Any GPU, TensorRT on a GPU, and the 33B weights: none of them was at hand.
 """
 
 
+def _targets(results: dict[str, Any]) -> str:
+    """Each figure that has a target, and whether this run met it."""
+    three, ten, later = results["three_questions"], results["ten_questions"], results["later_questions"]
+    beside, overhead = results["reasoning_beside"], results["ros_overhead_ms"][TARGET_IMAGE]
+    busy = [row for row in results["control_loop_ms"] if row["perception_beside"]]
+    jitter = max(row["loop_jitter_p95"] for row in busy)
+    stops, in_time = (sum(row[key] for row in busy) for key in ("stops", "within_one_period"))
+    difference, step = beside["difference_p95_ms"], beside["step_ms"]
+    rows = [
+        ("three questions, times faster than `transformers`", ">= 5", three["ratio"], three["ratio"] >= 5),
+        ("the same, aimed at", ">= 6", three["ratio"], three["ratio"] >= 6),
+        ("ten questions, times faster", ">= 10", ten["ratio"], ten["ratio"] >= 10),
+        ("a later question, part of the first", "< 0.25", later["ratio"], later["ratio"] < 0.25),
+        ("reasoning beside: p95 more, ms", f"< {step}, a decode step", difference, difference < step),
+        (f"ROS overhead p95 at {TARGET_IMAGE}, ms", "<= 10", overhead["p95"], overhead["p95"] <= 10),
+        ("control loop beside perception: jitter p95, ms", "<= 5", jitter, jitter <= 5),
+        ("emergency stops within one period", f"all {stops}", in_time, in_time == stops),
+    ]
+    lines = [f"| {what} | {target} | {found} | {'met' if met else '**missed**'} |" for what, target, found, met in rows]
+    return f"""\
+## Targets
+
+| figure | target | this run | |
+|---|---|---|---|
+{_lines(lines)}
+"""
+
+
 def _promises(results: dict[str, Any]) -> str:
     """The part on many questions and on reasoning beside perception."""
     ten, later, beside = results["ten_questions"], results["later_questions"], results["reasoning_beside"]
@@ -129,13 +160,15 @@ decoded {beside["stream_tokens"]} tokens meanwhile.
 
 def _drafts(settings: dict[str, dict[str, Any]]) -> str:
     """The part on guessing ahead."""
+    drafted = any("mtp" in name for name in settings)
+    without = "" if drafted else "\nThe checkpoint has no MTP layer, so that no setting with one was measured.\n"
     return f"""\
 ## Drafts
 
 Every object, all counted, the way decided: each question alone, on frames that differ altogether, with tokens guessed
 ahead and verified in the next step. `mtp n`: n guesses of the checkpoint's MTP layer; `previous n`: n tokens of the
 last answer to the same question. A view that changes little from frame to frame is guessed better than these.
-
+{without}
 {acceptance.markdown({name: acceptance.Worth(**worth) for name, worth in settings.items()})}
 """
 

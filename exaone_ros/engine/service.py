@@ -5,9 +5,9 @@
     ticket = service.submit(Request(Count(label="mugs"), (frame,), priority=5))
     print(ticket.result(timeout=10).result)
 
-A watchdog notices a call of the backend that does not return, or a listener, which it names as such: all open tickets fail
-with `EngineHung`, new requests are refused with it, and the service stays so, because nothing can end a call that hangs but
-the end of the process.
+A watchdog notices a call of the backend that does not return, or a listener, which it names as such: all open tickets
+fail with `EngineHung`, new requests are refused with it, and the service stays so, because nothing can end a call that
+hangs but the end of the process.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-for library in ("onnxruntime", "torch"):
-    pytest.importorskip(library)
+pytest.importorskip("onnxruntime")
+pytest.importorskip("torch")
 
 import gpu_check
 
