@@ -1,6 +1,7 @@
 """Three questions on one frame: this package against `transformers` `generate()`, frame by frame in turn.
 
-Both run in one go on the same frames, A B A B ..., so that a slow moment of the machine hits both. Times are taken on
+Both run in one go on the same frames, A B A B ..., so that a slow moment of the machine hits both, and each is timed
+while it is at work, as behind a camera: right after another frame of its own. Times are taken on
 camera frames of 640x480, which each side resizes in its own way (OpenCV's area here, Pillow's bicubic there: half a
 grey level apart). Whether the answers are the same is checked on the same pixels: the frames resized beforehand.
 """
@@ -31,7 +32,7 @@ from exaone_ros.training.splits import frame_seed
 from exaone_ros.view.tally import percentiles
 
 SETTLE_S = 0.25
-"""Before each timed frame: the threads of the one that was just timed spin for a while before they sleep."""
+"""Before each frame: the threads of the other side spin for a while before they sleep."""
 
 
 class Contestant:
@@ -102,8 +103,8 @@ def measure(
             for i in range(frame_count):
                 for contestant in contestants:
                     time.sleep(SETTLE_S)
-                    reply = contestant.frame(i)
-                    reply["same_pixels"] = contestant.frame(i, resized=True)["answers"]
+                    same_pixels = contestant.frame(i, resized=True)["answers"]  # not timed: it ends the pause's cold
+                    reply = contestant.frame(i) | {"same_pixels": same_pixels}
                     results[contestant.name].append(reply)
                 progress(i + 1, frame_count)
         finally:
