@@ -8,41 +8,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from exaone_ros import __version__
 from exaone_ros.bench import cameras, control_loop, engine_promises, propagation, ros_overhead, three_questions
+from exaone_ros.bench.machine import machine
 from exaone_ros.bench.table import markdown
 from exaone_ros.share import share_path
 from exaone_ros.training import acceptance
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    model = ""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else ""
-    return {
-        "cpu": model or platform.processor(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "ros": os.environ.get("ROS_DISTRO", "unknown"),
-        "exaone_ros": __version__,
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-    }
 
 
 @dataclass(frozen=True)
