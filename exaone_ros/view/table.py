@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -48,13 +49,14 @@ def render(state: LiveState) -> RenderableType:
     for option, probability in state.options:
         mark = "->" if option == state.choice else ""
         judged.add_row("decision" if mark else "", option, mark, _bar(probability))
-    stages = Table.grid(padding=(0, 2))
-    stages.add_row(*(f"{name} {p50:.1f}/{p95:.1f}" for name, (p50, p95) in state.stages_ms.items()))
+    stages = Columns([f"{name} {p50:.1f}/{p95:.1f}" for name, (p50, p95) in state.stages_ms.items()], padding=(0, 3))
     head = Text(
         f"{state.elapsed_s:5.1f} s   frames {state.frames}   answers {state.answers}   "
         f"age {state.age_ms:.0f} ms   engine {state.latency_ms:.0f} ms   {state.health}"
     )
-    parts: list[RenderableType] = [head, seen, judged]
+    parts: list[RenderableType] = [head, seen]
+    if judged.row_count:
+        parts.append(judged)
     if state.reason:
         parts.append(Text(f"{state.instruction}  {state.choice}: {state.reason}", style="italic"))
     if state.stages_ms:

@@ -32,6 +32,14 @@ def test_all_frames_of_a_run_have_one_size() -> None:
     assert len(sizes) == 1
 
 
+def test_no_stage_is_cut_short_in_a_narrow_terminal() -> None:
+    console = Console(width=80, file=io.StringIO())
+    names = "convert decode draft encode grammar prefill prefix preprocess total".split()
+    console.print(render(LiveState(stages_ms={name: (100.1, 200.2) for name in names})))
+    shown = console.file.getvalue()
+    assert all(f"{name} 100.1/200.2" in shown for name in names)
+
+
 def test_the_table_shows_answers_and_says_when_nothing_is_seen() -> None:
     console = Console(width=100, record=True, file=io.StringIO())
     state = LiveState(counts=[("", 3, 0.9)], choice="clear", options=[("clear", 0.8), ("blocked", math.nan)])
