@@ -33,11 +33,11 @@ def test_all_frames_of_a_run_have_one_size() -> None:
 
 
 def test_no_stage_is_cut_short_in_a_narrow_terminal() -> None:
-    console = Console(width=80, file=io.StringIO())
-    names = "convert decode draft encode grammar prefill prefix preprocess total".split()
-    console.print(render(LiveState(stages_ms={name: (100.1, 200.2) for name in names})))
-    shown = console.file.getvalue()
-    assert all(f"{name} 100.1/200.2" in shown for name in names)
+    shown = io.StringIO()
+    console = Console(width=80, file=shown)
+    names = ["convert", "decode", "draft", "encode", "grammar", "prefill", "prefix", "preprocess", "total"]
+    console.print(render(LiveState(stages_ms=dict.fromkeys(names, (100.1, 200.2)))))
+    assert all(f"{name} 100.1/200.2" in shown.getvalue() for name in names)
 
 
 def test_the_table_shows_answers_and_says_when_nothing_is_seen() -> None:
