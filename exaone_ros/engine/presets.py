@@ -55,6 +55,7 @@ class Preset:
         bandwidth_gb_s: of the device's memory, from its data sheet.
         tflops: dense products in half precision, from its data sheet.
         install: what has to be installed.
+        unified_memory: the device computes in main memory, as a Jetson's does.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Preset:
     bandwidth_gb_s: float
     tflops: float
     install: str
+    unified_memory: bool = False
 
     def replaced(self, **changes: Any) -> Preset:
         """The preset with another precision (by name) or other fields of `Capacity`.
@@ -86,7 +88,7 @@ class Preset:
     def memory(self, config: ModelConfig) -> MemoryEstimate:
         """What a model takes with this preset."""
         capacity = self.capacity_for(config.text.max_context)
-        return estimate(config, self.precision, capacity, aliased_kv=self.aliased_kv)
+        return estimate(config, self.precision, capacity, aliased_kv=self.aliased_kv, unified=self.unified_memory)
 
     def speed(self, config: ModelConfig) -> Speed:
         """What to expect: a roofline, not a measurement.
@@ -148,6 +150,7 @@ def _parse(name: str, entry: dict[str, Any]) -> Preset:
             bandwidth_gb_s=float(entry.pop("bandwidth_gb_s")),
             tflops=float(entry.pop("tflops")),
             install=entry.pop("install"),
+            unified_memory=bool(entry.pop("unified_memory", False)),
             capacity=Capacity(**{key: entry.pop(key) for key in sorted(known & entry.keys())}),
         )
     except KeyError as error:

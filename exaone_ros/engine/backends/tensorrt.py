@@ -19,23 +19,15 @@ from exaone_ros.engine.backends.rows import check_copy, check_rows, check_sizes,
 from exaone_ros.engine.tensorrt.buffers import Arena, DeviceCaches, DeviceEmbeddings, Staging, VisualPool
 from exaone_ros.engine.tensorrt.compile import Compiled, find_compiled
 from exaone_ros.engine.tensorrt.cuda import Cuda, CudaRuntime
-from exaone_ros.engine.tensorrt.plan import Shape
+from exaone_ros.engine.tensorrt.plan import DECODER_INPUTS, VISION_INPUTS, Shape
 from exaone_ros.engine.tensorrt.rows import Piece, Run, lay_out, rounds
 from exaone_ros.engine.tensorrt.session import EngineSession
+from exaone_ros.engine.tensorrt.step_graphs import StepGraphs
 from exaone_ros.engine.tensorrt.versions import Library, load_library
 from exaone_ros.errors import EngineError, ImageError
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.preprocess import PreprocessConfig, preprocess
 from exaone_ros.model.vision_plan import vision_plan
-
-VISION_INPUTS = {
-    "patches": 1, "cos": 4, "sin": 4, "pad_index": 8, "unpad_index": 8, "key_mask": 1, "reverse": 8
-}  # fmt: skip
-DECODER_INPUTS = {
-    "input_ids": 8, "visual_row": 8, "position_ids": 8, "write_index": 8, "mask_global": 1, "mask_local": 1,
-    "logit_rows": 8,
-}  # fmt: skip
-"""Inputs that come from the host, and the bytes of an element."""
 
 
 class TensorRtBackend:
@@ -90,7 +82,6 @@ class TensorRtBackend:
         self._stream = self._cuda.stream()
         self._arena = Arena(self._cuda)
         self._closed = False
-        self._graph: tuple[tuple[int, ...], int | None] | None = None
         try:
             self._open(compiled, library, slots)
         except BaseException:
@@ -101,19 +92,23 @@ class TensorRtBackend:
         arena, cuda, text = self._arena, self._cuda, self._config.text
         self._vision = EngineSession(library, compiled.vision, self._stream)
         self._decoder = EngineSession(library, compiled.decoder, self._stream)
+        scratch = arena.device(max(self._vision.scratch_bytes, self._decoder.scratch_bytes), "activations")
+        for session in (self._vision, self._decoder):
+            session.use_scratch(scratch)
+        self._steps = StepGraphs(cuda, self._stream, self._decoder)
         self._vision_inputs = self._stage(self._vision, VISION_INPUTS)
         self._decoder_inputs = self._stage(self._decoder, DECODER_INPUTS)
         token_bytes = text.hidden * 4
         self._token_bytes = token_bytes
         self._pool = VisualPool(arena, self._capacity.visual_tokens * token_bytes)
-        self._visual = arena.device(self._capacity.visual_tokens * token_bytes)
+        self._visual = arena.device(self._capacity.visual_tokens * token_bytes, "buffers")
         cuda.zero(self._visual, token_bytes, self._stream)
         shape = (slots, text.kv_heads, self._capacity.context, text.head_dim)
         self._caches = DeviceCaches(
             arena, cuda, self._stream, cache_names(text), shape,
             item_bytes=compiled.precision.compute.itemsize, aliased=library.target.aliased_kv,
         )  # fmt: skip
-        self._logits = arena.device(self._capacity.logits * text.vocab * 4)
+        self._logits = arena.device(self._capacity.logits * text.vocab * 4, "buffers")
         self._host_logits = arena.pinned(self._capacity.logits * text.vocab * 4)
         self._busy = False
 
@@ -127,8 +122,13 @@ class TensorRtBackend:
 
     @property
     def device_bytes(self) -> int:
-        """Device memory that the backend itself allocated; engines and contexts come on top."""
+        """Device memory that the backend itself allocated; the engines' weights and CUDA's own come on top."""
         return self._arena.device_bytes
+
+    @property
+    def device_bytes_by_purpose(self) -> dict[str, int]:
+        """The same by the names of `tensorrt.memory.MemoryEstimate`: caches, buffers, pictures, activations."""
+        return dict(self._arena.by_purpose)
 
     def encode(self, image: NDArray[np.uint8]) -> VisualTokens:
         self._check_open()
@@ -175,12 +175,13 @@ class TensorRtBackend:
         self._held[list(targets)] = length
 
     def close(self) -> None:
-        """Free all memory of the device: graph, engines, buffers, stream, in this order."""
+        """Free all memory of the device: graphs, engines, buffers, stream, in this order."""
         if self._closed:
             return
         self._closed = True
         self._cuda.synchronize(self._stream)
-        self._drop_graph()
+        if hasattr(self, "_steps"):
+            self._steps.close()
         for session in ("_vision", "_decoder"):
             if hasattr(self, session):
                 getattr(self, session).close()
@@ -247,40 +248,26 @@ class TensorRtBackend:
             begin += image.count
 
     def _execute(self, batch: Batch, run: Run, wanted: int) -> None:
-        """Upload, run, download. A decode step that repeats is recorded as a CUDA graph and replayed."""
+        """Upload, run, download. Decode steps that repeat are recorded as CUDA graphs and replayed."""
         text = self._config.text
         shapes: dict[str, Shape] = {name: run.feeds[name].shape for name in self._decoder_inputs}
         shapes["visual"] = (run.visual, text.hidden)
         cache = (len(batch.rows), text.kv_heads, self._capacity.context, text.head_dim)
         shapes |= {f"past_{name}": cache for name in self._caches.names}
-        profile = self._decoder.profile_for(shapes)
         addresses = {name: staging.address for name, staging in self._decoder_inputs.items()}
         addresses |= {"visual": self._visual, "logits": self._logits, **self._caches.addresses(batch.first_slot)}
 
-        def work() -> None:
+        def upload() -> None:
             for staging in self._decoder_inputs.values():
                 staging.upload(self._stream)
-            self._decoder.enqueue(profile, shapes, addresses)
+
+        def download() -> None:
             if wanted:
                 self._cuda.download(self._host_logits[: wanted * text.vocab * 4], self._logits, self._stream)
 
-        key = (batch.first_slot, *run.feeds["input_ids"].shape, len(run.feeds["logit_rows"]), run.visual, wanted)
-        repeats = self._graph is not None and self._graph[0] == key
-        if not repeats or batch.length > 1:
-            # TensorRT wants one plain run with new shapes before it lets itself be recorded; and a recorded run does
-            # not outlive a change of shapes in its context.
-            self._drop_graph()
-            work()
-            self._graph = (key, None)
+        if batch.length == 1:
+            self._steps.run(shapes, addresses, before=upload, after=download, variant=wanted)
             return
-        assert self._graph is not None
-        graph = self._graph[1]
-        if graph is None:
-            graph = self._cuda.capture(work, self._stream)
-            self._graph = (key, graph)
-        self._cuda.launch(graph, self._stream)
-
-    def _drop_graph(self) -> None:
-        if self._graph is not None and self._graph[1] is not None:
-            self._cuda.free_graph(self._graph[1])
-        self._graph = None
+        upload()
+        self._decoder.enqueue(self._decoder.profile_for(shapes), shapes, addresses)
+        download()

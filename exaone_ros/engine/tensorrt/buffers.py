@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,18 +20,25 @@ class Arena:
         self._cuda = cuda
         self._blocks: list[int] = []
         self._pinned: list[NDArray[np.uint8]] = []
-        self.device_bytes = 0
+        self.by_purpose: Counter[str] = Counter()
+        """Bytes on the device, by the names of `MemoryEstimate`."""
+        self.pinned_bytes = 0
 
-    def device(self, size: int) -> int:
+    @property
+    def device_bytes(self) -> int:
+        return self.by_purpose.total()
+
+    def device(self, size: int, purpose: str) -> int:
         """Address of `size` bytes on the device."""
         address = self._cuda.malloc(max(size, 1))
         self._blocks.append(address)
-        self.device_bytes += size
+        self.by_purpose[purpose] += size
         return address
 
     def pinned(self, size: int) -> NDArray[np.uint8]:
         memory = self._cuda.pinned(max(size, 1))
         self._pinned.append(memory)
+        self.pinned_bytes += size
         return memory
 
     def close(self) -> None:
@@ -39,7 +47,8 @@ class Arena:
             self._cuda.free(self._blocks.pop())
         while self._pinned:
             self._cuda.free_pinned(self._pinned.pop())
-        self.device_bytes = 0
+        self.by_purpose.clear()
+        self.pinned_bytes = 0
 
 
 class Staging:
@@ -48,7 +57,7 @@ class Staging:
     def __init__(self, arena: Arena, cuda: Cuda, size: int) -> None:
         self._cuda = cuda
         self._host = arena.pinned(size)
-        self.address = arena.device(size)
+        self.address = arena.device(size, "buffers")
         self._used = 0
 
     def fill(self, values: NDArray[Any]) -> None:
@@ -78,7 +87,7 @@ class VisualPool:
 
     def take(self, count: int) -> DeviceEmbeddings:
         """Memory for `count` visual tokens. All work on it is on one stream, so that reuse needs no waiting."""
-        address = self._free.pop() if self._free else self._arena.device(self._size)
+        address = self._free.pop() if self._free else self._arena.device(self._size, "pictures")
         return DeviceEmbeddings(self, address, count)
 
     def give_back(self, address: int) -> None:
@@ -113,17 +122,21 @@ class DeviceCaches:
         self._position_bytes = head_dim * item_bytes
         self._slot_bytes = self._heads * self._context * self._position_bytes
         size = slots * self._slot_bytes
-        self._past = {name: arena.device(size) for name in self.names}
-        self._present = self._past if aliased else {name: arena.device(size) for name in self.names}
+        self._past = {name: arena.device(size, "caches") for name in self.names}
+        self._present = self._past if aliased else {name: arena.device(size, "caches") for name in self.names}
         self.aliased = aliased
+        self._places: dict[int, dict[str, int]] = {}
         for address in {*self._past.values(), *self._present.values()}:
             cuda.zero(address, size, stream)  # a masked NaN would still turn the weighted sum of values into NaN
 
     def addresses(self, first_slot: int) -> dict[str, int]:
         """Where the inputs and outputs of a run over neighbouring slots lie."""
-        offset = first_slot * self._slot_bytes
-        found = {f"past_{name}": self._past[name] + offset for name in self.names}
-        return found | {f"present_{name}": self._present[name] + offset for name in self.names}
+        if first_slot not in self._places:
+            offset = first_slot * self._slot_bytes
+            found = {f"past_{name}": self._past[name] + offset for name in self.names}
+            found |= {f"present_{name}": self._present[name] + offset for name in self.names}
+            self._places[first_slot] = found
+        return self._places[first_slot]
 
     def keep(self, slot: int, start: int, count: int) -> None:
         """Take what a run wrote for a slot into its cache, where the engine did not write it there itself."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exaone_ros.engine.tensorrt.plan import Capacity, vision_rows
+from exaone_ros.engine.tensorrt.plan import Capacity, host_input_bytes, vision_rows
 from exaone_ros.model.config import ModelConfig, TextConfig, VisionConfig
 from exaone_ros.model.precision import Precision, WeightFormat
 from exaone_ros.model.quantize import block_size
@@ -20,29 +20,52 @@ BUILD_FACTOR = 3.0
 BUILD_BASE_BYTES = 1_000_000_000
 
 
+# Encoded pictures that an engine keeps (`Scheduling.kept_pictures`), and the one that is being encoded.
+PICTURES = 16 + 1
+
+
 @dataclass(frozen=True)
 class MemoryEstimate:
     """Bytes by purpose.
 
+    `caches`, `buffers`, `pictures` and `pinned` are what the backend allocates, to the byte. Prompt heads that are kept
+    lie in slots, so they are among `caches`. The MTP layer is not compiled and takes nothing.
+
     Attributes:
         decoder_weights, vision_weights: on the device.
         caches: KV caches of all slots; twice where the engine does not write them in place.
-        buffers: inputs, visual tokens, logits.
-        activations: inside one run at its largest; both engines, each of which keeps its own.
+        buffers: inputs from the host, the visual tokens of a run, logits.
+        pictures: encoded pictures at the engine's own limit (`PICTURES`), each as large as one can get. Allocated as
+            pictures come.
+        activations: what the engines compute in, one block for both, as large as the larger needs.
+        pinned: main memory that copies go through. On a Jetson it is the device's as well.
         context: of CUDA and the library.
+        unified: the device computes in main memory (a Jetson).
     """
 
     decoder_weights: int
     vision_weights: int
     caches: int
     buffers: int
+    pictures: int
     activations: int
+    pinned: int
     context: int = CONTEXT_BYTES
+    unified: bool = False
 
     @property
     def device(self) -> int:
-        """All of it."""
-        return self.decoder_weights + self.vision_weights + self.caches + self.buffers + self.activations + self.context
+        """All of it that lies on the device."""
+        return sum(self.items().values())
+
+    def items(self) -> dict[str, int]:
+        """What lies on the device, by its purpose in words."""
+        found = {
+            "decoder": self.decoder_weights, "vision encoder": self.vision_weights, "KV caches": self.caches,
+            "buffers": self.buffers, "pictures": self.pictures, "activations": self.activations,
+            "CUDA": self.context,
+        }  # fmt: skip
+        return found | ({"pinned": self.pinned} if self.unified else {})
 
     @property
     def build_host(self) -> int:
@@ -56,20 +79,32 @@ class MemoryEstimate:
 
 
 def estimate(
-    config: ModelConfig, precision: Precision, capacity: Capacity, *, aliased_kv: bool = True
+    config: ModelConfig, precision: Precision, capacity: Capacity, *, aliased_kv: bool = True, unified: bool = False
 ) -> MemoryEstimate:
-    """Memory of a model."""
+    """Memory of a model.
+
+    Args:
+        config: of the checkpoint.
+        precision: of the decoder.
+        capacity: what the engines hold.
+        aliased_kv: the engine writes caches in place.
+        unified: the device computes in main memory.
+    """
     c, item = config.text, precision.compute.itemsize
     cache = 2 * c.layers * capacity.slots * c.kv_heads * capacity.context * c.head_dim * item
-    masks = 2 * capacity.slots * capacity.chunk * capacity.context
-    visual = 2 * capacity.visual_tokens * c.hidden * 4
-    logits = capacity.logits * c.vocab * 4
+    inputs, logits = host_input_bytes(config, capacity), capacity.logits * c.vocab * 4
+    picture = capacity.visual_tokens * c.hidden * 4
     return MemoryEstimate(
         decoder_weights=decoder_weight_bytes(c, precision),
         vision_weights=vision_weight_bytes(config.vision, item),
         caches=cache if aliased_kv else 2 * cache,
-        buffers=masks + visual + logits,
-        activations=decoder_activation_bytes(config, capacity, item) + vision_activation_bytes(config, capacity, item),
+        buffers=inputs + picture + logits,
+        pictures=PICTURES * picture,
+        activations=max(
+            decoder_activation_bytes(config, capacity, item), vision_activation_bytes(config, capacity, item)
+        ),
+        pinned=inputs + logits,
+        unified=unified,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 from exaone_ros.engine.tensorrt.versions import Target
@@ -13,6 +14,15 @@ from exaone_ros.model.precision import Precision
 
 Shape = tuple[int, ...]
 MIN_CONTEXT = 16
+
+VISION_INPUTS = {
+    "patches": 1, "cos": 4, "sin": 4, "pad_index": 8, "unpad_index": 8, "key_mask": 1, "reverse": 8
+}  # fmt: skip
+DECODER_INPUTS = {
+    "input_ids": 8, "visual_row": 8, "position_ids": 8, "write_index": 8, "mask_global": 1, "mask_local": 1,
+    "logit_rows": 8,
+}  # fmt: skip
+"""Inputs that come from the host, and the bytes of an element."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,20 @@ def plan_engines(
         lengths = [(1, capacity.chunk, capacity.chunk), (1, 1, 1)]
     profiles = tuple(_decoder_profile(config, capacity, length) for length in lengths)
     return vision, EnginePlan("decoder", opset, precision.name, profiles, workspace_bytes)
+
+
+def host_input_bytes(config: ModelConfig, capacity: Capacity) -> int:
+    """Bytes of all inputs that come from the host, each at its largest, of both engines."""
+    wanted = (
+        (_vision_profile(config.vision, capacity), VISION_INPUTS),
+        (_decoder_profile(config, capacity, (1, 1, capacity.chunk)), DECODER_INPUTS),
+    )
+    return sum(
+        prod(profile.shapes[name][2]) * item_bytes
+        for profile, sizes in wanted
+        for name, item_bytes in sizes.items()
+        if name in profile.shapes
+    )
 
 
 def vision_rows(config: VisionConfig, tokens: int) -> tuple[int, int]:

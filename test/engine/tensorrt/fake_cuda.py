@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from exaone_ros.engine.tensorrt.cuda import Device
 
 GUARD = 4096  # bytes between two blocks that belong to nobody
+ALIGNMENT = 256  # of every block, as cudaMalloc has it
 
 
 class FakeCuda:
@@ -21,22 +22,39 @@ class FakeCuda:
         self.pinned_blocks: list[NDArray[np.uint8]] = []
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.streams: dict[int, list[Callable[[], None]]] = {}
-        self.launches = self.synchronizations = self.allocations = 0
+        self.launches = self.captures = self.synchronizations = self.allocations = self.frees = 0
         self._next = 1 << 20
         self._recording: list[Callable[[], None]] | None = None
+        self._checks: dict[int, list[Callable[[], None]]] = {}
+        self._recorded_checks: list[Callable[[], None]] = []
+
+    @property
+    def host_waits(self) -> int:
+        """How often the host waited for the device: where it was asked to, and where allocating does so unasked."""
+        return self.synchronizations + self.allocations + self.frees
+
+    @property
+    def recording(self) -> bool:
+        """A graph is being recorded."""
+        return self._recording is not None
+
+    def check_at_launch(self, check: Callable[[], None]) -> None:
+        """Have something checked whenever the graph that is being recorded is launched."""
+        self._recorded_checks.append(check)
 
     def device(self) -> Device:
         return Device(self.name, (9, 0), self.total_bytes, self.total_bytes)
 
     def malloc(self, size: int) -> int:
         self.allocations += 1
-        address, self._next = self._next, self._next + size + GUARD
+        address, self._next = self._next, -(-(self._next + size + GUARD) // ALIGNMENT) * ALIGNMENT
         self.blocks[address] = np.full(size, 0xFF, np.uint8)  # NaN, whatever it is read as
         return address
 
     def free(self, address: int) -> None:
         assert address in self.blocks, "freed twice or never allocated"
         assert not any(self.streams.values()), "freed while the stream may still use it"
+        self.frees += 1
         del self.blocks[address]
 
     def at(self, address: int, size: int) -> NDArray[np.uint8]:
@@ -104,17 +122,24 @@ class FakeCuda:
         self.put(step, stream)
 
     def capture(self, work: Callable[[], None], stream: int) -> int:
-        self._recording = []
+        self.captures += 1
+        self._recording, self._recorded_checks = [], []
         work()
-        self.graphs[len(self.graphs) + 1], self._recording = self._recording, None
-        return len(self.graphs)
+        number = len(self.graphs) + 1
+        self.graphs[number], self._recording = self._recording, None
+        self._checks[number] = self._recorded_checks
+        return number
 
     def launch(self, graph: int, stream: int) -> None:
         self.launches += 1
+        assert self.graphs[graph], "launched after it was freed"
+        for check in self._checks[graph]:
+            check()
         self.streams[stream] += self.graphs[graph]
 
     def free_graph(self, graph: int) -> None:
         assert self.graphs[graph], "freed twice"
+        assert not any(self.streams.values()), "freed while the stream may still run it"
         self.graphs[graph] = []
 
     @property

@@ -1,13 +1,15 @@
 """A module `tensorrt` that builds by remembering and runs by ONNX Runtime, as strict as the documentation.
 
 Refused: shapes outside the profile, unknown tensors, missing addresses, a profile not chosen, caches that are not in
-place where the engine writes them in place, and caches that are in place where it does not.
+place where the engine writes them in place, and caches that are in place where it does not; a recording of a context
+that did not run plainly after its last change, and the launch of one whose context was changed since.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,8 @@ from engine.tensorrt.fake_cuda import FakeCuda
 from onnx import helper
 
 from exaone_ros.engine.tensorrt.versions import Library, target_for
+
+SCRATCH_BYTES = 1000  # that an engine computes in, for each of its tensors
 
 
 class Severity(IntEnum):
@@ -122,13 +126,22 @@ class Config:
 
 
 class Context:
+    """One whose memory the user gives. What it was recorded with must stay as it is while the graph is used."""
+
     def __init__(self, engine: Engine) -> None:
         self._engine, self._profile = engine, -1
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
+        self._memory: tuple[int, int] | None = None
+        self._state = self._ran = 0
+        """Counts changes; the number at the last plain run."""
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert memory % 256 == 0 and size >= self._engine.device_memory_size_v2
+        self._memory, self._state = (memory, size), self._state + 1
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
-        self._profile = profile
+        self._profile, self._state = profile, self._state + 1
         self._shapes = {}
         return 0 <= profile < len(self._engine.profiles)
 
@@ -138,10 +151,12 @@ class Context:
         least, _, most = self._engine.profiles[self._profile][name]
         if len(shape) != len(least) or not all(a <= n <= b for a, n, b in zip(least, shape, most, strict=True)):
             return self._engine.say(f"{name}: {shape} is not within {least} and {most}")
+        self._state += self._shapes.get(name) != tuple(shape)
         self._shapes[name] = tuple(shape)
         return True
 
     def set_tensor_address(self, name: str, address: int) -> bool:
+        self._state += self._addresses.get(name) != address
         self._addresses[name] = address
         return name in self._engine.names and address != 0
 
@@ -149,14 +164,27 @@ class Context:
         engine = self._engine
         if missing := set(engine.names) - set(self._addresses) | set(engine.inputs) - set(self._shapes):
             return engine.say(f"no address or no shape for {sorted(missing)}")
+        if self._memory is None:
+            return engine.say("no device memory to compute in")
         for name in engine.outputs:
             if name.startswith("present_"):
                 in_place = self._addresses[name] == self._addresses["past_" + name[len("present_") :]]
                 if in_place != engine.aliased:
                     return engine.say(f"{name} must {'' if engine.aliased else 'not '}be in place")
-        shapes, addresses = dict(self._shapes), dict(self._addresses)
-        engine.cuda.put(lambda: engine.compute(shapes, addresses), stream)
+        if engine.cuda.recording:
+            if self._ran != self._state:
+                return engine.say("recorded without a plain run after a change of shapes, addresses or memory")
+            engine.cuda.check_at_launch(self._unchanged_since(self._state))
+        self._ran = self._state
+        shapes, addresses, memory = dict(self._shapes), dict(self._addresses), self._memory
+        engine.cuda.put(lambda: engine.compute(shapes, addresses, memory), stream)
         return True
+
+    def _unchanged_since(self, state: int) -> Callable[[], None]:
+        def check() -> None:
+            assert self._state == state, "the context of a recorded graph was changed"
+
+        return check
 
 
 class Engine:
@@ -168,7 +196,9 @@ class Engine:
         self.inputs = [value.name for value in model.graph.input]
         self.outputs = [value.name for value in model.graph.output]
         self.names = [*self.inputs, *self.outputs]
+        self.contexts = 0
         self.num_io_tensors, self.num_optimization_profiles = len(self.names), len(self.profiles)
+        self.device_memory_size_v2 = SCRATCH_BYTES * len(self.names)
         self._types = {
             value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
             for value in (*model.graph.input, *model.graph.output)
@@ -193,10 +223,13 @@ class Engine:
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[list[int]]:
         return self.profiles[profile][name]
 
-    def create_execution_context(self) -> Context:
+    def create_execution_context(self, strategy: str) -> Context:
+        assert strategy == "user managed", "contexts share the memory that the backend gives them"
+        self.contexts += 1
         return Context(self)
 
-    def compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
+    def compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int], memory: tuple[int, int]) -> None:
+        self.cuda.at(*memory).fill(0xFF)  # what an engine computes in is nobody else's, and holds nothing afterwards
         feeds = {}
         for name in self.inputs:
             dtype = self._types[name]
@@ -248,6 +281,7 @@ def fake_library(cuda: FakeCuda, version: str = "10.16.1.11", name: str = "tenso
     module.ILogger, module.IProgressMonitor, module.TensorIOMode = Logger, ProgressMonitor, TensorIOMode
     module.Builder, module.Runtime, module.OnnxParser = Builder, Runtime, Parser
     module.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+    module.ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user managed")
     module.MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
     return Library(module, version, target)
 

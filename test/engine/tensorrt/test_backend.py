@@ -19,8 +19,11 @@ from exaone_ros.engine.backend import Row, VisualTokens
 from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
 from exaone_ros.engine.backends.tensorrt import TensorRtBackend
+from exaone_ros.engine.scheduler import Scheduling
 from exaone_ros.engine.tensorrt.compile import compile_checkpoint
+from exaone_ros.engine.tensorrt.memory import PICTURES, estimate
 from exaone_ros.engine.tensorrt.plan import Capacity
+from exaone_ros.engine.tensorrt.versions import target_for
 from exaone_ros.errors import EngineError, ImageError
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.precision import precision
@@ -106,7 +109,7 @@ def test_questions_on_one_look(backend: TensorRtBackend, expected: OnnxRuntimeBa
 
     for left, right in zip(*both(session, backend, expected), strict=True):
         assert relative_error(left, right) < HALF
-    assert cuda.launches == 4, "the first decode step runs plainly, the others as a graph"
+    assert cuda.launches == 3, "the first two of five decode steps run plainly, the others as a graph"
 
 
 def test_long_rows_are_cut_and_their_logits_put_together(
@@ -143,6 +146,64 @@ def test_the_host_waits_only_for_logits(backend: TensorRtBackend, cuda: FakeCuda
     assert cuda.synchronizations == before + 3
 
 
+def test_a_decode_step_waits_once(backend: TensorRtBackend, cuda: FakeCuda) -> None:
+    """For its logits, whether it runs plainly, is recorded or is replayed, with one row or several."""
+    for rows in (1, 3):
+        backend.run([Row(slot, 0, words(5, slot), (), 1) for slot in range(rows)])
+        for step in range(5):
+            before = cuda.host_waits
+            backend.run([Row(slot, 5 + step, words(1, step), (), 1) for slot in range(rows)])
+            assert cuda.host_waits == before + 1, f"step {step} of {rows} rows"
+    assert cuda.captures == 2 and cuda.launches == 6
+
+
+def test_steps_that_take_turns_keep_their_graphs(
+    backend: TensorRtBackend, expected: OnnxRuntimeBackend, cuda: FakeCuda
+) -> None:
+    """Two rows, then one, then the other, in turns: each of the three is recorded once."""
+    slots = [(0, 1), (0,), (1,)]
+
+    def session(target: Any) -> list[np.ndarray]:
+        held = dict.fromkeys((0, 1), 4)
+        found = target.run([Row(slot, 0, words(4, slot)) for slot in (0, 1)])
+        for turn in range(12):
+            together = slots[turn % 3]
+            found += target.run([Row(slot, held[slot], words(1, 9 * turn + slot)) for slot in together])
+            held |= {slot: held[slot] + 1 for slot in together}
+        return found
+
+    for left, right in zip(*both(session, backend, expected), strict=True):
+        assert relative_error(left, right) < HALF
+    assert cuda.captures == 3 and cuda.launches == 6, "each of the three: plain, plain, recorded, replayed"
+
+
+def test_graphs_that_are_not_used_make_room(backend: TensorRtBackend, cuda: FakeCuda) -> None:
+    backend._steps._most = 2
+    for slot in (0, 1, 2, 0):
+        backend.run([Row(slot, 0, words(4, slot))])
+        for step in range(4):
+            backend.run([Row(slot, 4 + step, words(1, step))])
+    assert cuda.captures == 4, "that of slot 0 had to go and was recorded anew"
+    assert sum(bool(graph) for graph in cuda.graphs.values()) == 2
+
+
+def test_another_address_is_another_graph(
+    backend: TensorRtBackend, expected: OnnxRuntimeBackend, cuda: FakeCuda
+) -> None:
+    def session(target: Any) -> list[np.ndarray]:
+        found = target.run([Row(0, 0, words(4, 0))])
+        for step in range(8):
+            if target is backend and step == 4:
+                size = backend._capacity.logits * backend._config.text.vocab * 4
+                backend._logits = backend._arena.device(size, "buffers")
+            found += target.run([Row(0, 4 + step, words(1, step))])
+        return found
+
+    for left, right in zip(*both(session, backend, expected), strict=True):
+        assert relative_error(left, right) < HALF
+    assert cuda.captures == 2 and cuda.launches == 4
+
+
 def test_memory_is_allocated_once_and_all_of_it_is_freed(
     engines: tuple[str, Path], directory: Path, cuda: FakeCuda
 ) -> None:
@@ -164,6 +225,29 @@ def test_memory_is_allocated_once_and_all_of_it_is_freed(
     backend.close()
     with pytest.raises(EngineError, match="closed"):
         backend.encode(picture)
+
+
+def test_expected_memory_is_what_is_allocated(
+    engines: tuple[str, Path], backend: TensorRtBackend, cuda: FakeCuda, directory: Path
+) -> None:
+    """To the byte, item by item; what the engines compute in is the library's own figure, which the fake makes up."""
+    config = Checkpoint.open(directory).config
+    aliased = target_for("tensorrt", engines[0]).aliased_kv
+    need = estimate(config, precision("float16"), CAPACITY, aliased_kv=aliased)
+    pictures = [backend.encode(np.zeros((28, 28, 3), np.uint8)) for _ in range(PICTURES)]
+    found = backend.device_bytes_by_purpose
+    activations = max(session.scratch_bytes for session in (backend._vision, backend._decoder))
+    expected = {
+        "caches": need.caches, "buffers": need.buffers, "pictures": need.pictures, "activations": activations
+    }  # fmt: skip
+    assert found == expected
+    assert backend.device_bytes == sum(expected.values()) == sum(block.size for block in cuda.blocks.values())
+    assert sum(block.size for block in cuda.pinned_blocks) == need.pinned
+    del pictures
+
+
+def test_pictures_are_counted_as_the_engine_keeps_them() -> None:
+    assert Scheduling().kept_pictures + 1 == PICTURES
 
 
 def test_a_failed_start_leaves_nothing_behind(engines: tuple[str, Path], directory: Path, cuda: FakeCuda) -> None:
