@@ -8,7 +8,7 @@ its slot is needed (least recently used first), so that later questions on the s
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import replace
 
@@ -30,14 +30,16 @@ class PromptHead:
     """One prompt head, ready or on its way there. Made and changed by `PromptHeads` only.
 
     Attributes:
-        pictures: what it shows.
-        visual: their visual tokens, as far as they are encoded.
+        key: of the pictures that it shows.
+        unseen: those of them that are not encoded yet; the pixels of the others are not held on to.
+        visual: the visual tokens of the others.
         slot: where it lies; None before it was begun.
         users: how many wait for it or hold it; while there is one, it stays.
     """
 
     def __init__(self, pictures: tuple[Picture, ...]) -> None:
-        self.pictures = pictures
+        self.key: tuple[Hashable, ...] = tuple(picture.key for picture in pictures)
+        self.unseen = deque(pictures)
         self.visual: list[VisualTokens] = []
         self.slot: int | None = None
         self.users = 0
@@ -45,13 +47,9 @@ class PromptHead:
         self.filled = 0
 
     @property
-    def key(self) -> tuple[Hashable, ...]:
-        return tuple(picture.key for picture in self.pictures)
-
-    @property
     def encoded(self) -> bool:
         """All its pictures are visual tokens."""
-        return len(self.visual) == len(self.pictures)
+        return not self.unseen
 
     @property
     def ready(self) -> bool:
@@ -141,7 +139,7 @@ class PromptHeads:
             PromptTooLong: the head, now complete, does not fit into the context.
             EngineError: the backend failed.
         """
-        picture = head.pictures[len(head.visual)]
+        picture = head.unseen[0]
         found = self._encoded.get(picture.key)
         if found is None:
             with named_failures(self._backend, "encode"), meter.measure("encode_s"):
@@ -154,6 +152,7 @@ class PromptHeads:
         else:
             self._encoded.move_to_end(picture.key)
         head.visual.append(found)
+        head.unseen.popleft()
         if head.encoded:
             head.tokens = self._prompts.prefix([visual.count for visual in head.visual], self._system)
             self._check_length(head)

@@ -24,6 +24,8 @@ class Cancellable(Protocol):
 class Ticket:
     """One open request. Every method may be called from any thread.
 
+    Once the answer is there it holds neither its job nor callbacks, so that images go when the asker lets them go.
+
     Attributes:
         request: what was asked.
     """
@@ -40,9 +42,10 @@ class Ticket:
 
     def cancel(self) -> None:
         """The answer is not wanted any more: it ends before the next step as CANCELLED, unless it has ended already."""
-        assert self._job is not None
-        self._job.cancelled = True
-        self._wake()
+        job = self._job
+        if job is not None:
+            job.cancelled = True
+            self._wake()
 
     @property
     def done(self) -> bool:
@@ -76,10 +79,12 @@ class Ticket:
         It must not block: the engine does nothing else meanwhile. What it raises is logged.
         """
         name = self.request.task.name
+        # A future keeps what it has called. Taken out, the callback and the images that it may hold are let go at once.
+        held = [callback]
 
         def call(future: concurrent.futures.Future[TaskAnswer]) -> None:
             try:
-                callback(future.result())
+                held.pop()(future.result())
             except Exception:  # somebody else's code; the engine goes on
                 _log.exception("a callback on the answer to task '%s' failed", name)
 
@@ -95,4 +100,5 @@ class Ticket:
             if self._settled:
                 return
             self._settled = True
+        self._job = None  # it knows this ticket: a ring that would keep the images until the garbage collector comes
         self._future.set_result(answer)

@@ -291,5 +291,6 @@ class Asker:
     def _reply(self, ask: OpenQuestion, reason: Reason, message: str) -> None:
         with self._lock:
             self._open.remove(ask)
+        ask.ticket = None  # its request knows the question: a ring that would keep the images
         age_ns = self._now_ns() - min(frame.stamp_ns for frame in ask.frames) if ask.frames else 0
         ask.on_reply(Reply(reason, message, ask.frames, ask.answer, time.monotonic() - ask.began_s, age_ns))

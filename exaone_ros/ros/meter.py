@@ -41,11 +41,11 @@ class Reading:
 
 
 class Meter:
-    """Thread-safe. Its memory is bounded: at most `most` entries of each name are kept.
+    """Thread-safe. Its memory is bounded: of each name the entries of one window are kept, `most` at most.
 
     Args:
         window_s: length of the window.
-        most: entries of each name that are kept.
+        most: entries of each name that are kept at most.
         clock: monotonic seconds.
     """
 
@@ -64,11 +64,17 @@ class Meter:
             self._totals[name] += times
             events = self._events.setdefault(name, deque(maxlen=self._most))
             events.extend([now_s] * min(times, self._most))
+            while len(events) > 1 and events[0] < now_s - self._window_s:
+                events.popleft()
 
     def sample(self, name: str, value: float) -> None:
         """A quantity was measured."""
+        now_s = self._clock()
         with self._lock:
-            self._samples.setdefault(name, deque(maxlen=self._most)).append((self._clock(), value))
+            samples = self._samples.setdefault(name, deque(maxlen=self._most))
+            samples.append((now_s, value))
+            while samples[0][0] < now_s - self._window_s:
+                samples.popleft()
 
     def read(self) -> Reading:
         """Everything, now."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
 from engine.strict_backend import IMAGE_TOKEN, StrictBackend
 
+from exaone_ros.engine.answers import TaskAnswer
 from exaone_ros.engine.engine import Engine
 from exaone_ros.engine.request import Picture, Request
 from exaone_ros.engine.scheduler import Scheduler
@@ -55,6 +59,14 @@ def picture(seed: int = 0) -> Picture:
     return Picture(np.random.default_rng(seed).integers(0, 256, (480, 640, 3), dtype=np.uint8))
 
 
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is let go goes at once or never: rings are not found."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 class Gate:
     """Holds the backend before a call until it is opened."""
 
@@ -81,6 +93,31 @@ def test_answers_are_those_of_the_engine_asked_directly(serve: Opener, new_engin
     assert backend.encoded == 1, "one look for all questions on a picture"
     assert all(ticket.done and ticket.age_s > 0 for ticket in tickets)
     assert service.open_requests == 0 and service.timings().decode_steps > 0
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_picture_goes_with_its_last_asker_without_a_garbage_collection(serve: Opener) -> None:
+    service, gone = serve(), threading.Event()
+    frame = picture()
+    weakref.finalize(frame.image, gone.set)
+    answered: list[TaskAnswer] = []
+    ticket = service.submit(Request(WAY, (frame,)))
+    ticket.add_done_callback(partial(lambda own, answer: answered.append(answer), ticket))
+    assert ticket.result(LONG_S).result is not None
+    key = frame.key
+    del ticket, frame
+    assert gone.wait(LONG_S), "16 pictures and half of the slots are kept, but not the pixels"
+    assert len(answered) == 1
+    # The head that is kept for later questions knows the picture still.
+    again = service.submit(Request(WAY, (Picture(picture(1).image, key),))).result(LONG_S)
+    assert again.text == answered[0].text
+
+
+def test_a_ticket_that_was_answered_can_still_be_cancelled(serve: Opener) -> None:
+    ticket = serve().submit(Request(WAY, (picture(),)))
+    answer = ticket.result(LONG_S)
+    ticket.cancel()
+    assert ticket.result(LONG_S) is answer and answer.outcome is Outcome.DONE
 
 
 def test_a_later_question_on_a_picture_finds_its_head_ready(serve: Opener) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from exaone_ros.ros.meter import Meter
@@ -59,3 +61,20 @@ def test_memory_is_bounded() -> None:
         meter.sample("b", 1.0)
     reading = meter.read()
     assert reading.totals["a"] == 1000 and reading.recent["a"] == 100 and reading.sums["b"] == 100
+
+
+class Value(float):
+    """A float that can be watched."""
+
+
+def test_what_left_the_window_is_not_kept() -> None:
+    clock = Clock()
+    meter = Meter(window_s=10, clock=clock)
+    value = Value(1.0)
+    watched = weakref.ref(value)
+    meter.sample("ms", value)
+    del value
+    clock.now_s += 11
+    meter.sample("ms", 2.0)
+    assert watched() is None
+    assert meter.read().sums["ms"] == 2

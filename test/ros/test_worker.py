@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from fake_engine import FakeEngine, GatedEngine
@@ -9,6 +14,7 @@ from worker_bench import PATIENCE_S, TASKS, Bench, S, bench
 
 from exaone_ros.errors import ImageError
 from exaone_ros.ros import engine_keeper
+from exaone_ros.ros.camera import FRAMES_KEPT
 from exaone_ros.ros.look import Publication
 from exaone_ros.ros.pixels import UnusableImage
 from exaone_ros.tasks import Ask, Count, Decide, Ground, StandingTask
@@ -17,6 +23,14 @@ from exaone_ros.tasks import Ask, Count, Decide, Ground, StandingTask
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_keeper, "RETRY_S", 0.01)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is let go goes at once or never: rings are not found."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def names(publications: list[Publication]) -> list[list[str]]:
@@ -45,6 +59,23 @@ def test_all_tasks_on_a_frame_share_one_picture() -> None:
         assert len({id(request.pictures[0]) for request in engine.entered}) == 1
         assert sorted(request.priority for request in engine.entered) == [0, 0, 2]
     assert engine.looks == 1
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_an_image_that_was_answered_and_replaced_is_let_go_without_a_garbage_collection() -> None:
+    gone = threading.Event()
+    image = np.zeros((4, 4, 3), np.uint8)
+    weakref.finalize(image, gone.set)
+    with bench() as b:
+        b.offer(image)
+        del image
+        b.wait("frames.answered")
+        b.published.clear()
+        for number in range(2, 2 + FRAMES_KEPT):  # the camera keeps its last ones
+            b.now_ns += S // 100
+            b.offer()
+            b.wait("frames.answered", number)
+        assert gone.wait(PATIENCE_S)
 
 
 def test_while_the_engine_is_busy_only_the_newest_frame_waits() -> None:
