@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from exaone_ros.engine.tensorrt.plan import EnginePlan
 from exaone_ros.engine.tensorrt.versions import Library
 from exaone_ros.errors import EngineError
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 """Told the phase and how far it is, 0 to 1; called from threads of the builder."""
@@ -81,7 +84,7 @@ def build_engine(
     Args:
         library: that builds.
         plan: profiles and limits.
-        onnx_path: the graph, its weights inside or beside it.
+        onnx_path: the graph, its weights inside or beside it. Its folder is the build's own, on the disk of the cache.
         timing_cache: file with the timings of kernels; read if there, written again. Not used by TensorRT-RTX, which
             measures on the user's machine.
         progress: told how far the build is.
@@ -118,8 +121,18 @@ def build_engine(
         for name, count in logger.figures.items():
             report(name, count)
     if cache is not None and timing_cache is not None:
-        timing_cache.write_bytes(memoryview(config.get_timing_cache().serialize()))
+        _keep_timings(config, timing_cache, onnx_path.parent)
     return engine
+
+
+def _keep_timings(config: Any, path: Path, folder: Path) -> None:
+    """Put the timings in their place whole: another build may read them now, and this process may be killed."""
+    scratch = folder / "timings"
+    try:
+        scratch.write_bytes(memoryview(config.get_timing_cache().serialize()))
+        scratch.replace(path)
+    except OSError as error:  # the engine is built; the next build only takes longer
+        _log.warning("timings of kernels cannot be kept in %s: %s", path, error)
 
 
 def _add_profiles(builder: Any, config: Any, network: Any, plan: EnginePlan) -> None:

@@ -2,6 +2,7 @@
 
 <root>/<name>-<key>/engine.plan      the engine
 <root>/<name>-<key>/manifest.json    what it was built from, and the SHA-256 of the plan
+<root>/<name>-<key>/verified.json    size, time and inode of the plan when its content was last compared with that
 <root>/<name>-<key>.lock             held by the process that builds
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 
 from exaone_ros.errors import EngineError
 
-PLAN, MANIFEST = "engine.plan", "manifest.json"
+PLAN, MANIFEST, VERIFIED = "engine.plan", "manifest.json", "verified.json"
 FORMAT = 1
 _BLOCK = 1 << 22
 
@@ -72,6 +73,9 @@ class EngineCache:
     def find(self, key: EngineKey) -> Path | None:
         """The plan of an engine, checked; None when it was never built.
 
+        Its content is read for the check once, and again whenever the file has changed since: a plan of the real model
+        is tens of gigabytes. Where the folder cannot be written it is read each time.
+
         Raises:
             StaleEngine: it is damaged, or its manifest says that it is another; with the reason.
         """
@@ -92,8 +96,11 @@ class EngineCache:
                 f"{plan} has {size} bytes; its manifest says {manifest.get('plan_bytes')}: it is damaged, build it "
                 "again: exaone compile --rebuild"
             )
-        if file_hash(plan) != manifest.get("plan_sha256"):
-            raise StaleEngine(f"{plan} does not have the content that was built; exaone compile --rebuild")
+        if _verified(folder) != (stamp := _stamp(plan)):
+            if file_hash(plan) != manifest.get("plan_sha256"):
+                raise StaleEngine(f"{plan} does not have the content that was built; exaone compile --rebuild")
+            if os.access(folder, os.W_OK):
+                write_whole(folder / VERIFIED, json.dumps(stamp).encode())
         return plan
 
     def get_or_build(
@@ -184,6 +191,30 @@ def file_hash(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that others see all of it or what was there before.
+
+    Raises:
+        OSError: its folder cannot be written.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_bytes(content)
+    scratch.replace(path)
+
+
+def _stamp(plan: Path) -> dict[str, int]:
+    stat = plan.stat()
+    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
+
+
+def _verified(folder: Path) -> dict[str, int] | None:
+    try:
+        found = json.loads((folder / VERIFIED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or not whole: the plan is read again
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

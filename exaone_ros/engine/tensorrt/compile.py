@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from exaone_ros.engine.tensorrt.build import Progress, build_engine
-from exaone_ros.engine.tensorrt.cache import EngineCache, EngineKey, default_root
+from exaone_ros.engine.tensorrt.cache import EngineCache, EngineKey, default_root, write_whole
 from exaone_ros.engine.tensorrt.cuda import Device
 from exaone_ros.engine.tensorrt.memory import MemoryEstimate, estimate
 from exaone_ros.engine.tensorrt.plan import Capacity, EnginePlan, plan_engines
@@ -284,9 +284,7 @@ def remembered_fingerprint(checkpoint: Checkpoint, root: Path) -> str:
         digest.update(file.read_bytes())
     known = {**(known if isinstance(known, dict) else {}), state: digest.hexdigest()}
     if os.access(root, os.W_OK):
-        scratch = path.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(known), encoding="utf-8")
-        scratch.replace(path)
+        write_whole(path, json.dumps(known).encode())
     return digest.hexdigest()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.engine.calibration import Progress, calibrate
+from exaone_ros.engine.tensorrt.cache import write_whole
 from exaone_ros.errors import CheckpointError, EngineError
 from exaone_ros.model.awq import InputScales
 from exaone_ros.model.checkpoint import Checkpoint
@@ -110,9 +111,7 @@ def calibrated_scales(
     before_search()
     scales = calibrate(checkpoint, precision, frames, threads=threads, progress=progress)
     name = keep_scales(scales, root)
-    scratch = index.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps({**_known(index), key: name}), encoding="utf-8")
-    scratch.replace(index)
+    write_whole(index, json.dumps({**_known(index), key: name}).encode())
     return scales
 
 

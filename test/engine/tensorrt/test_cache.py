@@ -15,7 +15,17 @@ from typing import Any
 import pytest
 from engine.tensorrt.fake_tensorrt import corrupt
 
-from exaone_ros.engine.tensorrt.cache import MANIFEST, PLAN, EngineCache, EngineKey, StaleEngine, default_root
+from exaone_ros.engine.tensorrt import cache as caching
+from exaone_ros.engine.tensorrt.cache import (
+    MANIFEST,
+    PLAN,
+    VERIFIED,
+    EngineCache,
+    EngineKey,
+    StaleEngine,
+    default_root,
+    file_hash,
+)
 from exaone_ros.errors import EngineError
 
 KEY = EngineKey("decoder", "aa", "bb", {"opset": 24}, "tensorrt", "10.16", "Fake sm_90")
@@ -39,7 +49,22 @@ def test_an_engine_is_built_once(tmp_path: Path) -> None:
     assert built and plan.read_bytes() == engine(tmp_path)
     assert cache.get_or_build(KEY, never) == (plan, False)
     assert [manifest["note"] for _, manifest in cache.entries()] == [1]
-    assert sorted(p.name for p in plan.parent.iterdir()) == [PLAN, MANIFEST]
+    assert sorted(p.name for p in plan.parent.iterdir()) == [PLAN, MANIFEST, VERIFIED]
+
+
+def test_a_plan_is_read_for_its_check_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = EngineCache(tmp_path)
+    plan, _ = root.get_or_build(KEY, engine)
+    reads: list[Path] = []
+    monkeypatch.setattr(caching, "file_hash", lambda path: (reads.append(path), file_hash(path))[1])
+    assert root.find(KEY) == root.find(KEY) == plan and len(reads) == 1
+    os.utime(plan, ns=(1, 1))
+    assert root.find(KEY) == root.find(KEY) == plan and len(reads) == 2
+    (plan.parent / VERIFIED).write_text("{")
+    assert root.find(KEY) == plan and len(reads) == 3
+    corrupt(plan)  # of the same size
+    with pytest.raises(StaleEngine, match="does not have the content that was built"):
+        root.find(KEY)
 
 
 @pytest.mark.parametrize("field", ["weights", "graph", "plan", "version", "gpu", "library", "name"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from engine.tensorrt.fake_cuda import FakeCuda
 from engine.tensorrt.fake_tensorrt import fake_library
 from model.tiny_checkpoint import write_checkpoint
 
+from exaone_ros.engine.tensorrt import cache as caching
 from exaone_ros.engine.tensorrt import compile as compiling
 from exaone_ros.engine.tensorrt import scales as scaling
 from exaone_ros.engine.tensorrt.compile import compile_checkpoint, find_compiled, free_memory, gpu_of
@@ -106,6 +109,69 @@ def test_nothing_is_left_of_the_graphs(checkpoint: Checkpoint, tmp_path: Path) -
     compiled(checkpoint, fake_library(FakeCuda()), tmp_path / "e")
     assert not list((tmp_path / "e").rglob("*.onnx*"))
     assert (tmp_path / "e" / "timing-tensorrt-10.16.1.11.cache").read_bytes() == b"timings"
+
+
+def _compile_and_die(checkpoint: Checkpoint, root: Path, at: str) -> None:
+    """In a process of its own: killed while the library builds, or before the timings are in their place."""
+
+    replace = Path.replace
+
+    def die(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def replace_or_die(path: Path, target: Path) -> Path:
+        return replace(path, target) if path.name != "timings" else die()  # type: ignore[return-value,func-returns-value]
+
+    library = fake_library(FakeCuda())
+    if at == "building":
+        library.module.Builder.build_serialized_network = die
+    else:
+        Path.replace = replace_or_die  # type: ignore[method-assign]
+    compiled(checkpoint, library, root)
+
+
+@pytest.mark.parametrize("at", ["building", "timings"])
+def test_a_killed_build_leaves_nothing_half(checkpoint: Checkpoint, tmp_path: Path, at: str) -> None:
+    """Neither an engine nor timings; the graph with its weights, as large as the model, goes with the next build."""
+    root, library = tmp_path / "e", fake_library(FakeCuda())
+    timings = root / "timing-tensorrt-10.16.1.11.cache"
+    compiled(checkpoint, library, root, "float16")
+    timings.write_bytes(b"of the build before")
+    worker = multiprocessing.get_context("fork").Process(target=_compile_and_die, args=(checkpoint, root, at))
+    worker.start()
+    worker.join(120)
+    assert worker.exitcode == -signal.SIGKILL
+    assert timings.read_bytes() == b"of the build before"
+    assert len(list(root.glob(".building-*/graph.onnx*"))) >= 1, "it was killed while it built"
+    assert len(list(root.glob("*/engine.plan"))) == 2, "those of the build before"
+    assert compiled(checkpoint, library, root).built  # type: ignore[attr-defined]
+    assert timings.read_bytes() == b"timings"
+    assert not list(root.glob(".building-*")) and len(list(root.glob("*/engine.plan"))) == 3
+
+
+def test_timings_that_cannot_be_kept_do_not_stop_a_build(
+    checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "e" / "timing-tensorrt-10.16.1.11.cache" / "in the way").mkdir(parents=True)
+    assert compiled(checkpoint, fake_library(FakeCuda()), tmp_path / "e").built  # type: ignore[attr-defined]
+    assert "timings of kernels cannot be kept" in caplog.text
+
+
+def test_a_load_reads_neither_weights_nor_plans_again(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was hashed is known by path, size and time, also where the cache cannot be written by now."""
+    library, root = fake_library(FakeCuda()), tmp_path / "e"
+    compiled(checkpoint, library, root)
+    where = {"slots": 2, "context": 64, "root": root}
+    first = find_compiled(checkpoint, library, FakeCuda().device(), **where)  # type: ignore[arg-type]
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(Checkpoint, "fingerprint", lambda self: pytest.fail("the weights were read"))
+    monkeypatch.setattr(caching, "file_hash", lambda path: pytest.fail("an engine was read"))
+    assert find_compiled(checkpoint, library, FakeCuda().device(), **where) == first  # type: ignore[arg-type]
+    os.utime(checkpoint.directory / "model.safetensors", ns=(1, 1))
+    with pytest.raises(pytest.fail.Exception, match="the weights were read"):
+        find_compiled(checkpoint, library, FakeCuda().device(), **where)  # type: ignore[arg-type]
 
 
 def refusal(checkpoint: Checkpoint, library: Library, root: Path, gpu: str = "Fake GPU", **options: str) -> str:
