@@ -92,6 +92,7 @@ class OpenQuestion:
     unusable: set[CameraFrame] = field(default_factory=set)
     trouble: tuple[Reason, str] = ("no_fresh_frame", "no image came")
     ticket: Ticket | None = None
+    restarts: int = 0
     answer: TaskAnswer | None = None
     cancelled: bool = False
 
@@ -194,7 +195,7 @@ class Asker:
         while ask.pieces:
             ask.on_text(*ask.pieces.popleft())
         if answer is not None:
-            self._reply(ask, *self._verdict(answer))
+            self._reply(ask, *self._verdict(answer, ask.restarts))
         elif ask.ticket is not None and time.monotonic() > ask.ends_s + GRACE_S:  # stuck in one call of the backend
             ask.ticket.cancel()
             why = f"the engine has not come back {GRACE_S:g} s after the deadline of {ask.question.deadline_s:g} s"
@@ -214,7 +215,7 @@ class Asker:
         frames = self._frames(ask)
         if frames is None:
             return
-        engine = self._keeper.engine
+        ask.restarts, engine = self._keeper.restarts, self._keeper.engine
         if engine is None:
             ask.trouble = ("engine", f"the engine does not answer at present: {self._keeper.trouble}")
             return
@@ -242,7 +243,7 @@ class Asker:
             self._reply(ask, "busy", str(error))
         except EngineError as error:  # it is opened anew meanwhile; the deadline decides how long that may take
             ask.trouble = ("engine", str(error))
-            self._keeper.failed(error)
+            self._keeper.failed(error, ask.restarts)
         except ExaoneError as error:
             self._reply(ask, "invalid_task", str(error))
         else:
@@ -272,7 +273,7 @@ class Asker:
             return None
         return chosen
 
-    def _verdict(self, answer: TaskAnswer) -> tuple[Reason, str]:
+    def _verdict(self, answer: TaskAnswer, restarts: int) -> tuple[Reason, str]:
         if answer.outcome in (Outcome.DONE, Outcome.BUDGET):
             self._keeper.answered()
             return "none", ""
@@ -284,7 +285,7 @@ class Asker:
         if isinstance(error, EngineBusy):
             return "busy", str(error)
         if isinstance(error, EngineError):
-            self._keeper.failed(error)
+            self._keeper.failed(error, restarts)
             return "engine", str(error)
         return "invalid_task", str(error)
 

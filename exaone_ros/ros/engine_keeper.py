@@ -96,11 +96,19 @@ class EngineKeeper:
                 self._in_a_row, self._pause_s, self.trouble = 0, RETRY_S, ""
             self._log.forget("engine")
 
-    def failed(self, error: Exception) -> None:
-        """The engine has failed: pause, and after some failures open it anew."""
+    def failed(self, error: Exception, asked_at: int | None = None) -> None:
+        """The engine has failed: pause, and after some failures open it anew.
+
+        Args:
+            error: what it said.
+            asked_at: `restarts` when it was asked; None = as now. What is heard late of an engine that was replaced is
+                counted, no more: it must not cost the new one its place.
+        """
         what = f"{type(error).__name__}: {error}"
         self.meter.count("engine.failed")
         with self._lock:
+            if asked_at is not None and asked_at != self.restarts:
+                return
             self._in_a_row += 1
             self.trouble = what
             first_hang = isinstance(error, EngineHung) and not self._hung

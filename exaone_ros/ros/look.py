@@ -99,6 +99,7 @@ class Look:
         taken_s: when the frame was taken, on the clock of `time.perf_counter`.
         start_age_s: how old it was then.
         convert_s: how long its conversion to RGB took.
+        restarts: of the engine, when it was asked.
     """
 
     def __init__(
@@ -110,9 +111,11 @@ class Look:
         taken_s: float,
         start_age_s: float,
         convert_s: float,
+        restarts: int = 0,
     ) -> None:
         self.camera, self.frame = camera, frame
         self.taken_s, self.start_age_s, self.convert_s = taken_s, start_age_s, convert_s
+        self.restarts = restarts
         self.open = _groups(due)
         self.asked = {standing for group in self.open for standing in group.standing}
         """Tasks that have no answer yet."""

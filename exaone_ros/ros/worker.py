@@ -130,15 +130,15 @@ class PerceptionWorker:
     def _turn(self) -> None:
         self._collect()
         self._cancel_what_is_useless()
-        engine = self._keeper.engine
+        restarts, engine = self._keeper.restarts, self._keeper.engine
         if engine is not None:
             for camera in sorted(self._cameras, key=lambda camera: self._last_turn[camera.name]):
-                self._consider(camera, engine)
+                self._consider(camera, engine, restarts)
         self._asker.turn()
 
     # --- frames to questions
 
-    def _consider(self, camera: Camera, engine: AskedEngine) -> None:
+    def _consider(self, camera: Camera, engine: AskedEngine, restarts: int) -> None:
         """Begin a look at the camera's newest frame, if there is one, it is fresh, and something is to be asked."""
         frame = camera.waiting
         if frame is None or self._stopping.is_set():
@@ -166,7 +166,13 @@ class PerceptionWorker:
         if not due:
             return  # the tasks have been replaced just now
         look = Look(
-            camera, frame, due, taken_s=taken_s, start_age_s=start_age_s, convert_s=time.perf_counter() - taken_s
+            camera,
+            frame,
+            due,
+            taken_s=taken_s,
+            start_age_s=start_age_s,
+            convert_s=time.perf_counter() - taken_s,
+            restarts=restarts,
         )
         self._last_turn[camera.name] = next(self._turns)
         if self._spent[0] is not engine or not busy:  # what it did before, or between looks, is not this look's
@@ -292,7 +298,7 @@ class PerceptionWorker:
 
     def _judge_engine(self, look: Look) -> None:
         if look.refused and not look.done:
-            self._keeper.failed(look.refused[0])
+            self._keeper.failed(look.refused[0], look.restarts)
         else:
             self._keeper.answered()
 

@@ -51,6 +51,16 @@ def keep(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kept]:
     return Kept
 
 
+def test_what_a_replaced_engine_says_late_does_not_cost_the_new_one_its_place(keep: Callable[..., Kept]) -> None:
+    first, second = FakeEngine(), FakeEngine()
+    kept = keep(first, second, restart_after=1)
+    kept.keeper.failed(FAILURE, 0)
+    kept.wait_opened()
+    kept.keeper.failed(FAILURE, 0)
+    assert kept.keeper.close(PATIENCE_S) and second.closed, "the second is the one in place"
+    assert kept.keeper.restarts == 1 and kept.meter.read().totals["engine.failed"] == 2
+
+
 def test_it_pauses_after_a_failure_and_goes_on_with_the_same_engine(keep: Callable[..., Kept]) -> None:
     first = FakeEngine()
     kept = keep(first)
