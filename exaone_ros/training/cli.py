@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--pool", type=Path, default=None, help="frames made by prerender; without it flat frames only")
     train.add_argument("--minutes", type=float, default=80.0, help="of training in all, over all resumes")
     train.add_argument("--steps", type=int, default=None, help="instead of minutes")
+    train.add_argument("--rate", type=float, default=1.0, help="share of the usual peak learning rates")
     train.add_argument("--batch", type=int, default=24, help="frames of a step")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda has not been tried")
@@ -117,7 +118,7 @@ def _train(options: argparse.Namespace) -> None:
         data = replace(data, easy_frames=0, easy_until=0.0)
     settings = TrainOptions(
         directory=options.run, start=options.start, minutes=options.minutes, steps=options.steps, data=data,
-        seed=options.seed,
+        seed=options.seed, rate=options.rate,
         device=options.device, threads=options.threads, workers=options.workers,
     )  # fmt: skip
     trainer = Trainer(settings)

@@ -47,6 +47,7 @@ class TrainOptions:
         sizes: of the model.
         seed: of the starting weights.
         matrix_rate, other_rate: peak learning rates of Muon (matrices) and AdamW (the rest).
+        rate: share of both peaks; below 1 for a run that goes on from trained weights.
         matrix_decay: weight decay of the matrices.
         warm_up: steps.
         cool_down: last part of the run over which the rates fall to zero.
@@ -66,6 +67,7 @@ class TrainOptions:
     seed: int = 0
     matrix_rate: float = 3.5e-3
     other_rate: float = 2e-3
+    rate: float = 1.0
     matrix_decay: float = 0.02
     warm_up: int = 40
     cool_down: float = 0.45
@@ -142,7 +144,7 @@ class Trainer:
         rate = learning_rate(self.progress, self.step, self.options.warm_up, self.options.cool_down)
         for optimiser, peaks in zip(self.optimisers, self.peaks, strict=True):
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["lr"] = peak * rate
+                group["lr"] = peak * rate * self.options.rate
         batch = batch.to(self.device)
         with self._precision():
             hidden, cell, place = self.model(batch.images, batch.tokens, batch.offsets, batch.segments)
