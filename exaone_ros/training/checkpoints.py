@@ -12,6 +12,8 @@ from torch import Tensor
 from exaone_ros.errors import CheckpointError
 
 CHECKPOINT = "checkpoint.pt"
+BEST_CHECKPOINT = "best.pt"
+"""Weights of the look at validation frames with the least loss; without optimisers."""
 MTP_CHECKPOINT = "mtp.pt"
 MODEL_PREFIX = "model."
 """Before the model's own names in the checkpoint of `PackedModel`; the auxiliary heads have another and stay behind."""

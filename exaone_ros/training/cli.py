@@ -21,6 +21,8 @@ from exaone_ros.sim.frame import LabelledFrame
 RUN = Path("runs/tabletop")
 POOL = Path("runs/pool")
 MODEL = Path("models/exaone4_5-tabletop-tiny")
+WEIGHTS = {"last": "checkpoint.pt", "best": "best.pt"}
+"""File of a run that `--weights` names; see `checkpoints`, which is not imported here because torch takes seconds."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,6 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     prerender = commands.add_parser("prerender", help="render MuJoCo frames of training seeds into a pool")
     prerender.add_argument("--pool", type=Path, default=POOL)
     prerender.add_argument("--frames", type=int, default=10_000)
+    prerender.add_argument("--validation", type=int, default=200, help="frames that training looks at to stop early")
+    prerender.add_argument("--workers", type=int, default=1, help="processes that render")
     train = commands.add_parser("train", help="train from scratch, or go on where the run's checkpoint stands")
     train.add_argument("--run", type=Path, default=RUN, help="folder of checkpoint and log")
     train.add_argument("--start", type=Path, default=None, help="checkpoint of another run to take the weights from")
@@ -43,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda has not been tried")
     train.add_argument("--threads", type=int, default=0, help="of the CPU; 0 = as torch chooses")
     train.add_argument("--workers", type=int, default=1, help="processes that render")
+    train.add_argument("--look-minutes", type=float, default=5.0, help="between looks at validation frames; 0 = never")
+    train.add_argument("--look-steps", type=int, default=None, help="between looks, instead of minutes")
+    train.add_argument("--patience", type=int, default=0, help="looks without a gain until it cools down; 0 = never")
     mtp = commands.add_parser("mtp", help="train the MTP layer on a trained run, for speculative decoding")
     mtp.add_argument("--run", type=Path, default=RUN, help="folder of the trained checkpoint; mtp.pt is written there")
     mtp.add_argument("--pool", type=Path, default=None, help="frames made by prerender; without it flat frames only")
@@ -53,9 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     mtp.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda has not been tried")
     mtp.add_argument("--threads", type=int, default=0, help="of the CPU; 0 = as torch chooses")
     mtp.add_argument("--workers", type=int, default=1, help="processes that render")
+    _weights_argument(mtp)
     export = commands.add_parser("export", help="write the Hugging Face directory of a run's checkpoint")
     export.add_argument("--run", type=Path, default=RUN)
     export.add_argument("--model", type=Path, default=MODEL)
+    _weights_argument(export)
     evaluate = commands.add_parser("evaluate", help="measure a model through the engine")
     evaluate.add_argument("--model", type=Path, default=MODEL)
     evaluate.add_argument("--backend", default="onnxruntime")
@@ -85,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _weights_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--weights", choices=("last", "best"), default="last",
+        help="of the run: those at its end, or those of the look with the least validation loss",
+    )  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
@@ -105,8 +121,11 @@ def _prerender(options: argparse.Namespace) -> None:
 
     from exaone_ros.training.prerender import fill_pool
 
-    with tqdm(total=options.frames, unit="frame") as bar:
-        fill_pool(options.pool, options.frames, lambda count: bar.update(count))
+    with tqdm(total=options.frames + options.validation, unit="frame") as bar:
+        fill_pool(
+            options.pool, options.frames, lambda count: bar.update(count), validation=options.validation,
+            workers=options.workers,
+        )  # fmt: skip
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -120,6 +139,7 @@ def _train(options: argparse.Namespace) -> None:
         directory=options.run, start=options.start, minutes=options.minutes, steps=options.steps, data=data,
         seed=options.seed, rate=options.rate,
         device=options.device, threads=options.threads, workers=options.workers,
+        look_minutes=options.look_minutes, look_steps=options.look_steps, patience=options.patience,
     )  # fmt: skip
     trainer = Trainer(settings)
     _run(trainer, options.run / "train.log", describe(settings))
@@ -133,6 +153,7 @@ def _mtp(options: argparse.Namespace) -> None:
     settings = MtpOptions(
         directory=options.run, minutes=options.minutes, steps=options.steps, data=data, seed=options.seed,
         device=options.device, threads=options.threads, workers=options.workers,
+        checkpoint=WEIGHTS[options.weights],
     )  # fmt: skip
     _run(MtpTrainer(settings), options.run / "mtp.log", describe(settings))
 
@@ -162,10 +183,9 @@ def _run(trainer: _Runs, log_file: Path, opening: str) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from exaone_ros.training.checkpoints import CHECKPOINT
     from exaone_ros.training.export import export
 
-    parameters = export(options.run / CHECKPOINT, options.model)
+    parameters = export(options.run / WEIGHTS[options.weights], options.model)
     print(f"wrote {options.model}: {parameters / 1e6:.2f} million parameters")
 
 

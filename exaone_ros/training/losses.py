@@ -27,8 +27,15 @@ def soft_coordinates(sigma: float, device: torch.device) -> Tensor:
     return bell / bell.sum(1, keepdim=True)
 
 
-def token_loss(model: PackedModel, hidden: Tensor, batch: Batch, sigma: float) -> tuple[Tensor, dict[str, float]]:
-    """Cross entropy of the targets, coordinates with soft targets of width `sigma` (0 = hard)."""
+def token_loss(
+    model: PackedModel, hidden: Tensor, batch: Batch, sigma: float = COORDINATE_SIGMA
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross entropy of the targets, coordinates with soft targets of width `sigma` (0 = hard).
+
+    Returns:
+        The loss of a token, and its parts: scalars without gradient on the model's device. They stay there, as reading
+        one makes the host wait for a GPU.
+    """
     told = batch.targets >= 0
     logits = model.model.lm_head(hidden[told]).float()
     targets, coordinate = batch.targets[told], batch.coordinates[told]
@@ -43,20 +50,22 @@ def token_loss(model: PackedModel, hidden: Tensor, batch: Batch, sigma: float) -
     boxes = (log_normaliser[coordinate] - expected).sum()
     loss = (words + boxes) / max(1, len(targets)) + Z_LOSS * log_normaliser.square().mean()
     return loss, {
-        "word": float(words.detach()) / max(1, int((~coordinate).sum())),
-        "box": float(boxes.detach()) / max(1, int(coordinate.sum())),
+        "word": words.detach() / (~coordinate).sum().clamp(min=1),
+        "box": boxes.detach() / coordinate.sum().clamp(min=1),
     }
 
 
-def auxiliary_loss(heads: AuxiliaryHeads, cell: Tensor, place: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """Loss of the heads that are dropped after training."""
+def auxiliary_loss(
+    heads: AuxiliaryHeads, cell: Tensor, place: Tensor, batch: Batch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of the heads that are dropped after training, and its parts as of `token_loss`."""
     cell, place = cell.float(), place.float()
     _, height, width, _ = batch.images.shape
     rows, columns = height // TOKEN_PX, width // TOKEN_PX
     there = batch.cell_object > 0
     seen = F.binary_cross_entropy_with_logits(cell[..., 0], batch.cell_object)
     names = cell[..., 1:].split([heads.colours, heads.shapes, 4], -1)
-    number = max(1, int(there.sum()))
+    number = there.sum().clamp(min=1)
     named = F.cross_entropy(names[0][there], batch.cell_colour[there], reduction="sum") / number
     named = named + F.cross_entropy(names[1][there], batch.cell_shape[there], reduction="sum") / number
     index = torch.arange(rows * columns, device=cell.device)
@@ -75,8 +84,8 @@ def auxiliary_loss(heads: AuxiliaryHeads, cell: Tensor, place: Tensor, batch: Ba
     )
     loss = 0.5 * seen + 1.5 * named + 4 * near + 4 * whole + 0.3 * where
     return loss, {
-        "cell": float(seen.detach()),
-        "name": float(named.detach()),
-        "near": float(near.detach()),
-        "whole": float(whole.detach()),
+        "cell": seen.detach(),
+        "name": named.detach(),
+        "near": near.detach(),
+        "whole": whole.detach(),
     }

@@ -37,6 +37,7 @@ class MtpOptions:
         device: "cpu" or "cuda".
         threads: of the CPU; 0 = as torch chooses.
         workers: processes that make batches; 0 = this one.
+        checkpoint: file of the run that holds the trunk.
     """
 
     directory: Path
@@ -51,6 +52,7 @@ class MtpOptions:
     device: str = "cpu"
     threads: int = 0
     workers: int = 1
+    checkpoint: str = CHECKPOINT
 
 
 class MtpTrainer:
@@ -65,7 +67,7 @@ class MtpTrainer:
             torch.set_num_threads(options.threads)
         self.options = options
         self.device = torch.device(options.device)
-        state = read_run(options.directory / CHECKPOINT)
+        state = read_run(options.directory / options.checkpoint)
         encoder = Encoder()
         sizes = state["sizes"] | {"full_attention": tuple(state["sizes"]["full_attention"])}
         model = build_model(build_config(Sizes(**sizes), encoder.vocabulary_size), options.seed)

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from exaone_ros.sim.frame import LabelledFrame, SeenObject
 
+VALIDATION_POOL = "validation"
+"""Folder inside a pool with frames of validation seeds, which training looks at and never learns from."""
+
 
 def write_shard(path: Path, frames: Iterable[LabelledFrame]) -> None:
     """Write frames of one size to `path` (.npz), atomically."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import cv2
@@ -11,8 +13,8 @@ import numpy as np
 from exaone_ros.sim.frame import LabelledFrame, SeenObject
 from exaone_ros.sim.sampling import SceneOptions
 from exaone_ros.sim.tabletop import TabletopRenderer
-from exaone_ros.training.pool import write_shard
-from exaone_ros.training.splits import HELD_OUT_PAIRS, frame_seed
+from exaone_ros.training.pool import VALIDATION_POOL, write_shard
+from exaone_ros.training.splits import HELD_OUT_PAIRS, LOOKED_AT_FROM, frame_seed
 
 FRAMES_PER_SHARD = 50
 RENDER_SIZES = {
@@ -21,6 +23,10 @@ RENDER_SIZES = {
     (280, 280): ((420, 420), (280, 280)),
 }
 """Model size (height, width) -> camera sizes (width, height); a shard is rendered at one of them."""
+
+
+SIZE_OF_SHARD = ((252, 336), (252, 336), (196, 364), (252, 336), (280, 280))
+"""Model sizes of one shard after the other, over and over."""
 
 
 def resize_frame(frame: LabelledFrame, height: int, width: int) -> LabelledFrame:
@@ -57,26 +63,62 @@ def training_options(rng: np.random.Generator) -> SceneOptions:
     )
 
 
-def render_shard(path: Path, shard: int, size: tuple[int, int]) -> None:
-    """Render shard number `shard` of the training split at a model size (height, width) and write it."""
-    rng = np.random.default_rng([20, shard])
+def shard_seeds(split: str, shard: int) -> list[int]:
+    """Seeds of the frames of a shard of the split "train" or "validation"."""
+    first = shard * FRAMES_PER_SHARD + (LOOKED_AT_FROM if split == "validation" else 0)
+    return [frame_seed(split, first + i) for i in range(FRAMES_PER_SHARD)]
+
+
+def render_shard(path: Path, shard: int, size: tuple[int, int], split: str = "train") -> None:
+    """Render shard number `shard` of a split at a model size (height, width) and write it."""
+    rng = np.random.default_rng([20 if split == "train" else 21, shard])
     sizes = RENDER_SIZES[size]
     width, height = sizes[int(rng.integers(len(sizes)))] if rng.random() < 0.5 else sizes[-1]
     samples = 0 if width > size[1] else 4
     frames = []
     with TabletopRenderer(width, height, shadows=bool(rng.random() < 0.75), samples=samples) as renderer:
-        for i in range(FRAMES_PER_SHARD):
+        for seed in shard_seeds(split, shard):
             options = training_options(rng)
-            frame = renderer.render(frame_seed("train", shard * FRAMES_PER_SHARD + i), options)
+            frame = renderer.render(seed, options)
             frames.append(resize_frame(frame, *size))
     write_shard(path, frames)
 
 
-def fill_pool(directory: Path, frames: int, advance: Callable[[int], object] = lambda count: None) -> None:
-    """Render until the pool has `frames` frames; shards that exist are kept. `advance` is told of frames done."""
-    for shard in range(-(-frames // FRAMES_PER_SHARD)):
-        path = directory / f"shard-{shard:04d}.npz"
-        if not path.exists():
-            size = ((252, 336), (252, 336), (196, 364), (252, 336), (280, 280))[shard % 5]
-            render_shard(path, shard, size)
-        advance(FRAMES_PER_SHARD)
+def fill_pool(
+    directory: Path,
+    frames: int,
+    advance: Callable[[int], object] = lambda count: None,
+    *,
+    validation: int = 0,
+    workers: int = 1,
+) -> None:
+    """Render until the pool has `frames` training frames; shards that exist are kept.
+
+    Args:
+        directory: of the pool.
+        frames: of training seeds, rounded up to whole shards.
+        advance: is told of frames done.
+        validation: frames of validation seeds in the pool's folder for them, rounded up likewise.
+        workers: processes that render; 1 = this one.
+    """
+    wanted = [("train", directory, shard) for shard in range(-(-frames // FRAMES_PER_SHARD))]
+    wanted += [
+        ("validation", directory / VALIDATION_POOL, shard) for shard in range(-(-validation // FRAMES_PER_SHARD))
+    ]
+    missing = []
+    for split, folder, shard in wanted:
+        path = folder / f"shard-{shard:04d}.npz"
+        if path.exists():
+            advance(FRAMES_PER_SHARD)
+        else:
+            missing.append((path, shard, SIZE_OF_SHARD[shard % len(SIZE_OF_SHARD)], split))
+    if workers <= 1:
+        for arguments in missing:
+            render_shard(*arguments)
+            advance(FRAMES_PER_SHARD)
+        return
+    context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
+    with ProcessPoolExecutor(workers, mp_context=context) as processes:
+        for done in as_completed([processes.submit(render_shard, *arguments) for arguments in missing]):
+            done.result()
+            advance(FRAMES_PER_SHARD)

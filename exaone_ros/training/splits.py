@@ -10,6 +10,11 @@ HELD_OUT_PAIRS: frozenset[tuple[str, str]] = frozenset({("purple", "mug"), ("ora
 learned apart. Frames of the split "heldout" show only these; validation and test show none of them."""
 
 
+LOOKED_AT_FROM = 500_000_000
+"""Index of the first validation frame that a training run looks at to stop early; what is measured on the validation
+split for other ends (calibration, drafts, precision) takes frames from 0 on, so that the two never share one."""
+
+
 def frame_seed(split: str, index: int) -> int:
     """The renderer's seed of frame `index` of a split; no two splits share one.
 

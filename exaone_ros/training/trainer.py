@@ -1,7 +1,12 @@
 """The training run: optimisers, schedule by the clock, checkpoints, resume.
 
 CPU (bf16 autocast, no compilation: compiling takes minutes on two cores) and one CUDA GPU take the same code; the CUDA
-path has not been run.
+path has not been run on a GPU (a test holds every tensor of a step to one device).
+
+A run may look at validation frames on its way (`validation`). Its schedule is laid over a budget, at the end of which
+the learning rate falls, and the loss with it; so patience can only mean: where N looks in a row bring nothing while the
+rate is at its peak, the rest of that phase is skipped and the rate begins to fall at once. The run then ends when the
+cool-down is through, as it always does.
 """
 
 from __future__ import annotations
@@ -17,15 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from exaone_ros.sim.vocabulary import COLOURS, SHAPES
-from exaone_ros.training.checkpoints import CHECKPOINT
+from exaone_ros.training.checkpoints import BEST_CHECKPOINT, CHECKPOINT
 from exaone_ros.training.data import BatchStream, DataOptions
 from exaone_ros.training.forward import AuxiliaryHeads, PackedModel
-from exaone_ros.training.losses import COORDINATE_SIGMA, auxiliary_loss, token_loss
+from exaone_ros.training.losses import auxiliary_loss, token_loss
 from exaone_ros.training.model import Sizes, build_config, build_model
 from exaone_ros.training.packing import Batch, Encoder
+from exaone_ros.training.validation import Progress, Validation, write_best
 
 MOST_CELLS = 16
 """Rows and columns of visual tokens that the auxiliary heads can tell apart."""
@@ -56,6 +62,9 @@ class TrainOptions:
         threads: of the CPU; 0 = as torch chooses.
         workers: processes that make batches; 0 = this one.
         save_minutes: between checkpoints.
+        look_minutes: between looks at validation frames; 0 = never (unless `look_steps`).
+        look_steps: if given, steps between looks, and the clock does not matter.
+        patience: looks in a row without a gain, at the peak rate, after which the rate begins to fall; 0 = never.
     """
 
     directory: Path
@@ -76,6 +85,9 @@ class TrainOptions:
     threads: int = 0
     workers: int = 1
     save_minutes: float = 3.0
+    look_minutes: float = 0.0
+    look_steps: int | None = None
+    patience: int = 0
 
 
 def learning_rate(progress: float, step: int, warm_up: int, cool_down: float) -> float:
@@ -100,6 +112,9 @@ class Trainer:
         self.optimisers = self._optimisers()
         self.peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in self.optimisers]
         self.step, self.elapsed_s = 0, 0.0
+        self.skipped = 0.0
+        self.looked = Progress()
+        self.look_due_s = 60 * options.look_minutes
         self.averages: dict[str, float] = {}
         options.directory.mkdir(parents=True, exist_ok=True)
         self.path = options.directory / CHECKPOINT
@@ -124,17 +139,20 @@ class Trainer:
             adjust_lr_fn="match_rms_adamw",
             ns_steps=4,
         )
+        fused = self.device.type in ("cpu", "cuda")
         return [
             muon,
-            torch.optim.AdamW(others, lr=options.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+            torch.optim.AdamW(others, lr=options.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=fused),
         ]
 
     @property
     def progress(self) -> float:
-        """How much of the run is done, 0..1."""
+        """How much of the run is done or skipped, 0..1."""
         if self.options.steps is not None:
-            return min(1.0, self.step / self.options.steps)
-        return min(1.0, self.elapsed_s / (60 * self.options.minutes))
+            done = self.step / self.options.steps
+        else:
+            done = self.elapsed_s / (60 * self.options.minutes)
+        return min(1.0, done + self.skipped)
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16)
@@ -145,24 +163,29 @@ class Trainer:
         for optimiser, peaks in zip(self.optimisers, self.peaks, strict=True):
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * rate * self.options.rate
-        batch = batch.to(self.device)
+        loss, parts = self.loss(batch.to(self.device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        parts["norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        told = dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))  # the host waits here, once
+        if not math.isfinite(told["norm"]):
+            raise FloatingPointError(f"the gradient is {told['norm']} in step {self.step}: lower the learning rate")
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        return told
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch on the model's device, and its parts: scalars on that device."""
         with self._precision():
             hidden, cell, place = self.model(batch.images, batch.tokens, batch.offsets, batch.segments)
-            loss, parts = token_loss(self.model, hidden, batch, COORDINATE_SIGMA)
+            loss, parts = token_loss(self.model, hidden, batch)
             auxiliary = self.model.auxiliary
             if auxiliary is not None and cell is not None and place is not None:
                 extra, more = auxiliary_loss(auxiliary, cell, place, batch)
                 fade = min(1.0, max(0.2, 4 * (1 - self.progress)))
                 loss, parts = loss + self.options.auxiliary * fade * extra, parts | more
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        if not math.isfinite(float(norm)):
-            raise FloatingPointError(f"the gradient is {float(norm)} in step {self.step}: lower the learning rate")
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        self.step += 1
-        return parts | {"norm": float(norm)}
+        return loss, parts
 
     def run(self, report: Callable[[str], None], on_progress: Callable[[float], None] = lambda share: None) -> None:
         """Train to the end of the budget.
@@ -172,6 +195,8 @@ class Trainer:
             on_progress: is told the progress 0..1 after each step.
         """
         options = self.options
+        looking = options.look_minutes > 0 or options.look_steps is not None
+        validation = Validation(options.data) if looking else None
         stream = BatchStream(options.data, start=self.step, workers=options.workers)
         saved = last = time.monotonic()
         began, since = self.step, self.elapsed_s
@@ -197,12 +222,38 @@ class Trainer:
                 if now - saved > 60 * options.save_minutes:
                     self.save()
                     saved = time.monotonic()
+                if validation is not None and (self._look_is_due() or self.progress >= 1):
+                    self.look(validation, report)
+                    last = time.monotonic()  # a look does not count against the run's minutes
         except KeyboardInterrupt:
             self.save()
             raise
         finally:
             stream.close()
         self.save()
+
+    def _look_is_due(self) -> bool:
+        if self.options.look_steps is not None:
+            return self.step % self.options.look_steps == 0
+        return self.elapsed_s >= self.look_due_s
+
+    def look(self, validation: Validation, report: Callable[[str], None]) -> None:
+        """Look at the validation frames: keep the best weights, and begin to cool down where patience is at its end."""
+        options = self.options
+        figures = validation.measure(self.model, self.device, self._precision)
+        self.looked = self.looked.after(figures["loss"], self.step)
+        self.look_due_s = self.elapsed_s + 60 * options.look_minutes
+        told = " ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        is_best = self.looked.best_step == self.step
+        report(f"look {self.looked.looks} step {self.step} {told}{' best' if is_best else ''}")
+        steady = options.warm_up <= self.step and self.progress < 1 - options.cool_down
+        if options.patience and steady and not self.skipped and self.looked.without >= options.patience:
+            self.skipped = 1 - options.cool_down - self.progress
+            report(f"{self.looked.without} looks brought nothing: {self.skipped:.0%} of the run skipped, cooling down")
+        if is_best:
+            path = options.directory / BEST_CHECKPOINT
+            write_best(path, self.model.state_dict(), asdict(options.sizes), self.step, figures["loss"])
+            self.save()  # so that no resumed run stands before its best weights
 
     def status(self) -> str:
         """Where the run stands, in one line: step, frames, minutes, share of the peak rate, averaged losses."""
@@ -220,6 +271,9 @@ class Trainer:
             "step": self.step,
             "elapsed_s": self.elapsed_s,
             "averages": self.averages,
+            "skipped": self.skipped,
+            "looked": self.looked.as_dict(),
+            "look_due_s": self.look_due_s,
             "sizes": asdict(self.options.sizes),
             "random": torch.get_rng_state(),
         }
@@ -233,6 +287,9 @@ class Trainer:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.step, self.elapsed_s, self.averages = state["step"], state["elapsed_s"], state["averages"]
+        if "looked" in state:  # checkpoints of runs that could not look have none
+            self.skipped, self.look_due_s = state["skipped"], state["look_due_s"]
+            self.looked = Progress(**state["looked"])
         torch.set_rng_state(state["random"].cpu())
 
 
