@@ -34,6 +34,13 @@ OPTIONAL_MODULES = {
     *ROS_MODULES,
 }
 
+if importlib.util.find_spec("hypothesis") is not None:
+    from hypothesis import settings
+
+    # By default an example that takes more than 200 ms fails: on a loaded machine that is any of them.
+    settings.register_profile("no_deadline", deadline=None)
+    settings.load_profile("no_deadline")
+
 _not_collected: dict[str, list[str]] = {}
 _leftovers: dict[int, str] = {}
 
