@@ -100,7 +100,11 @@ def box_of(detection: Detection2D) -> tuple[float, float, float, float]:
 
 
 def counts_message(publication: Publication) -> ObjectCounts | None:
-    """All counts that were answered; None where no count task was."""
+    """All counts that were answered; None where no count task was.
+
+    As with boxes, counts of other priorities that were published before on the same image stand first. Each entry names
+    its task: one that is not there was not asked of this image, or not answered in time.
+    """
     answered = _results(publication.answers, Counted)
     if not answered:
         return None
@@ -108,7 +112,7 @@ def counts_message(publication: Publication) -> ObjectCounts | None:
         header=header_of(publication),
         counts=[
             ObjectCount(task=task, label=counted.label, count=counted.count, probability=float(counted.probability))
-            for task, counted in answered
+            for task, counted in (*_results(publication.before, Counted), *answered)
         ],
         latency=ns_to_duration(publication.latency_ns),
         age=ns_to_duration(publication.age_ns),

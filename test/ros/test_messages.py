@@ -76,6 +76,17 @@ def test_the_newest_message_of_an_image_holds_what_was_found_before() -> None:
     assert messages.detections_message(replace(publication(counted), before=(hazard,))) is None
 
 
+def test_counts_of_other_priorities_do_not_take_each_other_away() -> None:
+    urgent = done(Count(name="people", label="person"), Counted("person", 1, 0.5))
+    hazard = done(Ground(name="hazards"), Grounding(()))
+    later = replace(publication(done(Count(name="mugs", label="mug"), Counted("mug", 0, 0.5))), before=(urgent, hazard))
+    message = messages.counts_message(later)
+    assert message is not None and [(c.task, c.count) for c in message.counts] == [("people", 1), ("mugs", 0)]
+    missed = done(Count(name="people", label="person"), Counted("person", 1, 0.5), missed_deadline=True)
+    message = messages.counts_message(replace(later, before=(missed,)))
+    assert message is not None and [c.task for c in message.counts] == ["mugs"]
+
+
 def test_empty_is_not_the_same_as_unanswered() -> None:
     task = Ground(name="things")
     empty = messages.detections_message(publication(done(task, Grounding(()))))
