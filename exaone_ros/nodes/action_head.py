@@ -84,10 +84,9 @@ class ActionHeadNode(ManagedNode):
         self._settings = settings = ActionSettings.from_values(self._parameters_kept.values())
         spec, values = settings.robot.spec, settings.values
         self._finder = TargetFinder(Kinematics(settings.robot.mjcf), settings.robot.camera, values["table_height_m"])
-        self._outputs = {
-            "trajectory": self.create_lifecycle_publisher(JointTrajectory, values["trajectory_topic"], qos.answers()),
-            "chunk": self.create_lifecycle_publisher(ActionChunkMessage, "action_chunk", qos.answers()),
-        }
+        topics = qos.OverridableTopics(self)
+        self._outputs["trajectory"] = topics.publisher(JointTrajectory, values["trajectory_topic"], qos.answers())
+        self._outputs["chunk"] = topics.publisher(ActionChunkMessage, "action_chunk", qos.answers())
         self._runner = PolicyRunner(
             settings.make_head(),
             Gate(spec, settings.gate_limits),
@@ -112,7 +111,8 @@ class ActionHeadNode(ManagedNode):
             result_timeout=60,
         )
         self._meter = Meter()
-        self._inputs = ActionInputs(self, settings, self._runner, self._finder, self._meter)
+        self._inputs = ActionInputs(self, topics, settings, self._runner, self._finder, self._meter)
+        topics.check()
         self.get_logger().info(
             f"{spec.embodiment}: {len(spec.joints)} joints at {spec.fps:g} Hz, head '{self._runner.head.name}', "
             f"spec {spec.hash}; the gate is closed until a goal comes"

@@ -1,8 +1,8 @@
 """The companion node: what follows from the answers of the perception node, without asking the model again.
 
-Subscribes (relative names) to the camera and to ``detections``, ``counts`` and ``decision``. Publishes the annotated
-image; with depth ``detections_3d`` and ``markers``; where asked to ``detections_tracked``; and diagnostics. One
-companion serves one camera. It is a process of its own: drawing costs the perception node nothing, and what is not
+Subscribes (relative names) to the camera and to ``detections``, ``counts``, ``decision`` and ``answer``. Publishes the
+annotated image; with depth ``detections_3d`` and ``markers``; where asked to ``detections_tracked``; and diagnostics.
+One companion serves one camera. It is a process of its own: drawing costs the perception node nothing, and what is not
 wanted is not started. All callbacks run in the executor's thread.
 """
 
@@ -19,7 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from exaone_interfaces.msg import Decision, ObjectCounts
+from exaone_interfaces.msg import Answer, Decision, ObjectCounts
 from exaone_ros.ros import qos
 from exaone_ros.ros.annotated import AnnotatedImage
 from exaone_ros.ros.companion_settings import PARAMETERS, CompanionSettings
@@ -44,7 +44,7 @@ class Companion(Node):
         arguments: of rclpy's Node, for a companion that shares a process: context, namespace, parameter_overrides.
 
     Raises:
-        ParameterError: a parameter that is unknown or out of range.
+        ParameterError: a parameter that is unknown or out of range, or an override of QoS that fits no topic.
         MissingExtra: a target frame is wanted and tf2 is not installed.
     """
 
@@ -56,12 +56,16 @@ class Companion(Node):
         )
         self._images: RecentMessages[Image | CompressedImage] = RecentMessages(settings.max_age_ns)
         self._image_subscription: Subscription | None = None
-        self._annotated = AnnotatedImage(self, self._images, settings.jpeg_quality)
-        self._spatial = Spatial(self, settings.spatial) if settings.spatial is not None else None
-        self._tracking = Tracking(self, settings.max_age_ns) if settings.track else None
-        self.create_subscription(Detection2DArray, "detections", self._on_detections, qos.answers())
-        self.create_subscription(ObjectCounts, "counts", self._annotated.on_counts, qos.answers())
-        self.create_subscription(Decision, "decision", self._annotated.on_decision, qos.answers())
+        self._topics = topics = qos.OverridableTopics(self)
+        self._annotated = AnnotatedImage(self, topics, self._images, settings.jpeg_quality)
+        self._spatial = Spatial(self, topics, settings.spatial) if settings.spatial is not None else None
+        self._tracking = Tracking(self, topics, settings.max_age_ns) if settings.track else None
+        topics.subscription(Detection2DArray, "detections", self._on_detections, qos.answers())
+        topics.subscription(ObjectCounts, "counts", self._annotated.on_counts, qos.answers())
+        topics.subscription(Decision, "decision", self._annotated.on_decision, qos.answers())
+        topics.subscription(Answer, "answer", self._annotated.on_answer, qos.answers())
+        topics.expect_subscription(settings.image_topic)
+        topics.check()
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # a paused simulation has subscribers too
         self.create_timer(LOOK_FOR_SUBSCRIBERS_S, self._take_images_while_wanted, clock=steady)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
@@ -138,7 +142,7 @@ class Companion(Node):
             self._images.clear()
 
     def _subscribe_to_images(self) -> None:
-        self._image_subscription = self.create_subscription(
+        self._image_subscription = self._topics.subscription(
             CompressedImage if self._settings.compressed else Image,
             self._settings.image_topic,
             self._on_image,

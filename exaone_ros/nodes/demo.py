@@ -44,7 +44,7 @@ from exaone_ros.ros.health import State
 from exaone_ros.ros.listen import spinning
 from exaone_ros.ros.messages import time_to_ns
 from exaone_ros.share import share_path
-from exaone_ros.view.annotate import annotate
+from exaone_ros.view.annotate import annotate, wrapped
 from exaone_ros.view.movie import write_movie
 from exaone_ros.view.table import LiveState, render
 from exaone_ros.view.tally import Tally, TrueObject
@@ -188,6 +188,7 @@ def refresh(state: LiveState, node: Watch, elapsed_s: float) -> None:
     with node.lock:
         latest = dict(node.latest)
         moments = list(node.moments.values())
+        state.said = [(said.question, said.text or said.message) for said in node.said.values()]
     state.elapsed_s = elapsed_s
     state.frames = sum(bool(moment.jpeg) for moment in moments)
     state.answers = sum(map(is_answered, (answer for moment in moments for answer in moment.answers.values())))
@@ -222,7 +223,7 @@ def score(moments: dict[int, Moment]) -> Tally:
         truth: list[TrueObject] | None = moment.truth
         for kind, message in moment.answers.items():
             tally.latency(f"{kind}_received", moment.received_s[kind] * 1e3)
-            if kind in ("counts", "decision"):
+            if kind != "detections":
                 tally.latency(f"{kind}_engine", time_to_ns(message.latency) * 1e-6)
                 tally.latency(f"{kind}_age", time_to_ns(message.age) * 1e-6)
             if truth is None:
@@ -232,7 +233,7 @@ def score(moments: dict[int, Moment]) -> Tally:
             elif kind == "counts":
                 for entry in message.counts:
                     tally.count(entry.label, entry.count, truth)
-            elif set(message.options) == CLEAR_OPTIONS:
+            elif kind == "decision" and set(message.options) == CLEAR_OPTIONS:
                 tally.decision(message.choice, truth)
     return tally
 
@@ -263,27 +264,32 @@ def write_pictures(moments: dict[int, Moment], arguments: argparse.Namespace, co
     answered = [moment for moment in moments.values() if moment.jpeg and "detections" in moment.answers]
     if not answered:
         return
+    words = any("answer" in moment.answers for moment in answered)  # every picture of a video has the same size
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("writing the annotated video", total=len(answered))
         write_movie(
             arguments.out,
             len(answered),
-            lambda i: picture(answered[i]),
+            lambda i: picture(answered[i], words),
             rate_hz=len(answered) / max(arguments.seconds, 1.0),
             progress=lambda done: progress.update(bar, completed=done),
         )
 
 
-def picture(moment: Moment) -> Any:
-    """One answered frame with its boxes, the true boxes, counts and decision."""
+def picture(moment: Moment, words: bool = False) -> Any:
+    """One answered frame with its boxes, the true boxes, counts, decision and, with `words`, two lines of an answer."""
     lines = ["", ""]
+    image = decode_jpeg(moment.jpeg)
     if counts := moment.answers.get("counts"):
         lines[0] = "count  " + "  ".join(f"{entry.label or 'all'}: {entry.count}" for entry in counts.counts)
     if decision := moment.answers.get("decision"):
         chances = dict(zip(decision.options, decision.probabilities, strict=False))
         lines[1] = f"{decision.choice} ({chances.get(decision.choice, float('nan')):.2f}): {decision.reason}"
+    if words:
+        answer = moment.answers.get("answer")
+        lines += wrapped(f"{answer.question} {answer.text}" if answer else "", image.shape[1], 2)
     truth = [thing.box for thing in moment.truth or ()]
-    return annotate(decode_jpeg(moment.jpeg), detections_of(moment.answers["detections"]), lines, truth)
+    return annotate(image, detections_of(moment.answers["detections"]), lines, truth)
 
 
 def report(summary: dict[str, Any], out: Path, console: Console) -> None:

@@ -34,10 +34,11 @@ Each name in `cameras` has these besides:
 QOS = """\
 ## QoS
 
-The quality of service of the perception node's image subscriptions and answers can be overridden by ROS's own
-parameters, by the fully qualified name of the topic. They are read when the node is configured, can only be
-given at the start, and win over `reliability`. A name that fits no topic, and a policy other than these three, keep the
-node from being configured.
+The quality of service of topics can be overridden by ROS's own parameters, by the fully qualified name of the topic:
+on the perception node its image subscriptions and answers; on the companion, the action head, the simulator and
+`replay` every topic but `/diagnostics`, `/clock`, and the action head's `estop` and `heartbeat`, which are not to be
+weakened. They can only be given at the start, and win over `reliability`. A name that fits no topic, and a policy other
+than these three, keep a lifecycle node from being configured, and another node from starting.
 
 ```yaml
 /exaone/perception:

@@ -97,6 +97,7 @@ class Perception(ManagedNode):
         self._subscriptions_of_images: dict[str, Subscription] = {}
         self._read: PixelReader | None = None
         self._topics: dict[str, LifecyclePublisher] = {}
+        self._overridable = qos.OverridableTopics(self)
         self._tasks_topic: Publisher | None = None
         self._meter = Meter()
         self._once = OnceLog(self.get_logger())
@@ -134,10 +135,7 @@ class Perception(ManagedNode):
         for camera in settings.cameras:
             for name, kind in ANSWERS.items():
                 topic = camera.prefix + name
-                with qos.named_override_faults(self.resolve_topic_name(topic)):
-                    self._topics[topic] = self.create_lifecycle_publisher(
-                        kind, topic, qos.answers(), qos_overriding_options=qos.overridable()
-                    )
+                self._topics[topic] = self._overridable.publisher(kind, topic, qos.answers())
         self._tasks_topic = self.create_publisher(Tasks, "tasks", qos.latched())
         self._say_tasks()
         cameras = f"{len(settings.cameras)} cameras; " if len(settings.cameras) > 1 else ""
@@ -176,17 +174,15 @@ class Perception(ManagedNode):
         )
         self._worker.start()
         for camera in settings.cameras:
-            with qos.named_override_faults(self.resolve_topic_name(camera.topic)):
-                self._subscriptions_of_images[camera.name] = self.create_subscription(
-                    CompressedImage if camera.compressed else Image,
-                    camera.topic,
-                    partial(self._on_image, self._cameras[camera.name]),
-                    qos.newest_image(camera.reliability),
-                    event_callbacks=SubscriptionEventCallbacks(
-                        incompatible_qos=partial(self._on_incompatible_qos, self._cameras[camera.name])
-                    ),
-                    qos_overriding_options=qos.overridable(),
-                )
+            self._subscriptions_of_images[camera.name] = self._overridable.subscription(
+                CompressedImage if camera.compressed else Image,
+                camera.topic,
+                partial(self._on_image, self._cameras[camera.name]),
+                qos.newest_image(camera.reliability),
+                event_callbacks=SubscriptionEventCallbacks(
+                    incompatible_qos=partial(self._on_incompatible_qos, self._cameras[camera.name])
+                ),
+            )
 
     def stop(self) -> None:
         """End the subscriptions and the worker; open questions end as `inactive`.

@@ -4,7 +4,8 @@
     python -m exaone_ros.nodes.perception --ros-args -r __ns:=/exaone -p use_sim_time:=true \\
         -p image_topic:=/head_camera/image_raw -p image_transport:=compressed
 
-Messages keep their stamps; /clock follows them, at the pace of the recording times ``--rate``.
+Messages keep their stamps; /clock follows them, at the pace of the recording times ``--rate``. What follows
+``--ros-args`` is for ROS: remappings, and overrides of QoS (docs/parameters.md).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import rclpy
+from rclpy.utilities import remove_ros_args
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.ros.listen import spinning
@@ -37,11 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--topics", nargs="+", default=CAMERA_TOPICS, help="to play (default: the head camera's)")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded pace")
     parser.add_argument("--wait", type=float, default=60.0, help="seconds at most until somebody listens")
-    arguments = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_args(remove_ros_args(given))
     if not (math.isfinite(arguments.rate) and 0.01 <= arguments.rate <= 100):
         parser.error(f"--rate is {arguments.rate}; expected 0.01 to 100")
-    rclpy.init(args=[])
-    node = rclpy.create_node("replay")
+    rclpy.init(args=given)
+    node = rclpy.create_node("replay", automatically_declare_parameters_from_overrides=True)
     try:
         with spinning(node):
             player = BagPlayer(node, arguments.bag, arguments.topics)

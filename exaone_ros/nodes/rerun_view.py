@@ -1,7 +1,7 @@
 """Shows a camera and the answers to it in a Rerun viewer, or saves them as an .rrd file.
 
-Subscribes (relative names) to the camera and to ``detections``, ``counts`` and ``decision``. Needs the extra `view`.
-All callbacks run in the executor's thread.
+Subscribes (relative names) to the camera and to ``detections``, ``counts``, ``decision`` and ``answer``. Needs the
+extra `view`. All callbacks run in the executor's thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from exaone_interfaces.msg import Decision, ObjectCounts
+from exaone_interfaces.msg import Answer, Decision, ObjectCounts
 from exaone_ros.errors import ImageError
 from exaone_ros.ros import qos
 from exaone_ros.ros.annotated import detections_at
@@ -56,6 +56,7 @@ class RerunView(Node):
         self.create_subscription(Detection2DArray, "detections", self._on_detections, qos.answers())
         self.create_subscription(ObjectCounts, "counts", self._on_counts, qos.answers())
         self.create_subscription(Decision, "decision", self._on_decision, qos.answers())
+        self.create_subscription(Answer, "answer", self._on_answer, qos.answers())
 
     def begin(self) -> None:
         """Nothing to start: everything waits for messages."""
@@ -94,6 +95,11 @@ class RerunView(Node):
             stamp_ns, "decision", f"{message.instruction} {message.choice or 'no decision'}. {message.reason}"
         )
         self._log.latencies(stamp_ns, self._times("decision", message))
+
+    def _on_answer(self, message: Answer) -> None:
+        stamp_ns = time_to_ns(message.header.stamp)
+        self._log.text(stamp_ns, "answer", f"{message.question} {message.text or message.message or 'no answer'}")
+        self._log.latencies(stamp_ns, self._times("answer", message))
 
     def _times(self, name: str, message: Any) -> dict[str, float]:
         """Milliseconds in the engine, and age of the image when the answer was published."""

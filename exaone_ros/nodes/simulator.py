@@ -37,7 +37,7 @@ class Simulator(Node):
     """Publishes what a `LiveSimulation` or a `SteppedSimulation` produces.
 
     Raises:
-        ParameterError: a parameter that is unknown or out of range.
+        ParameterError: a parameter that is unknown or out of range, or an override of QoS that fits no topic.
         SimulationError: parameters that do not go together; a viewer without a display.
         MissingExtra: MuJoCo is not installed.
     """
@@ -49,16 +49,19 @@ class Simulator(Node):
         values = parameters.values()
         stepped = bool(values["stepped"])
         self._simulated_time = stepped or bool(values["publish_clock"])
+        topics = qos.OverridableTopics(self)
         self._topics = SimulatorTopics(
             self,
+            topics,
             clock=self._simulated_time,
             jpeg_quality=values["jpeg_quality"],
             fault=lambda: str(parameters["camera_fault"]),
         )
+        topics.subscription(JointTrajectory, "joint_trajectory", self._take_trajectory, qos.answers())
+        topics.check()
         self._simulation = self._simulate(values, stepped)
         self._viewer = Viewer(self._simulation.world) if values["viewer"] else None
         self._offered = SimulatorServices(self, self._simulation, self._failed)
-        self.create_subscription(JointTrajectory, "joint_trajectory", self._take_trajectory, qos.answers())
         if stepped:
             self.create_timer(STILL_CLOCK_PERIOD_S, lambda: self._on_step(self._simulation.world.time_s))
 

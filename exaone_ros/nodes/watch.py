@@ -19,7 +19,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from exaone_interfaces.msg import Decision, ObjectCounts
+from exaone_interfaces.msg import Answer, Decision, ObjectCounts
 from exaone_ros.ros.bag import BagRecorder
 from exaone_ros.ros.image import image_to_rgb
 from exaone_ros.ros.messages import box_of, time_to_ns
@@ -33,10 +33,11 @@ TYPES: dict[str, type] = {
     "/exaone/detections": Detection2DArray,
     "/exaone/counts": ObjectCounts,
     "/exaone/decision": Decision,
+    "/exaone/answer": Answer,
     "/diagnostics": DiagnosticArray,
 }
 COMPRESSED = f"{CAMERA}/image_raw/compressed"
-ANSWERS = {"/exaone/detections": "detections", "/exaone/counts": "counts", "/exaone/decision": "decision"}
+ANSWERS = {f"/exaone/{name}": name for name in ("detections", "counts", "decision", "answer")}
 
 
 @dataclass
@@ -66,6 +67,7 @@ class Watch(Node):
         self.lock = threading.Lock()
         self.moments: dict[int, Moment] = {}
         self.latest: dict[str, Any] = {}
+        self.said: dict[str, Answer] = {}
         self.first_answer = threading.Event()
         self._recorder = recorder
         self.create_subscription(Image, f"{CAMERA}/image_raw", self._on_image, reliable)
@@ -93,6 +95,8 @@ class Watch(Node):
             if topic == "/ground_truth/detections":
                 self._moment(message.header.stamp).truth = [TrueObject(*entry) for entry in boxes(message)]
             elif topic in ANSWERS:
+                if isinstance(message, Answer):
+                    self.said[message.task] = message
                 moment = self._moment(message.header.stamp)
                 moment.answers[ANSWERS[topic]] = message
                 moment.received_s[ANSWERS[topic]] = (now_ns - time_to_ns(message.header.stamp)) * 1e-9
@@ -104,8 +108,9 @@ class Watch(Node):
 
 
 def is_answered(message: Any) -> bool:
-    """False for a decision that says why there is none; perception publishes those too."""
-    return not isinstance(message, Decision) or message.outcome in (Decision.OUTCOME_DONE, Decision.OUTCOME_BUDGET)
+    """False for a decision or an answer that says why there is none; perception publishes those too."""
+    answered = (Decision.OUTCOME_DONE, Decision.OUTCOME_BUDGET)  # Answer has the same numbers
+    return not isinstance(message, (Decision, Answer)) or message.outcome in answered
 
 
 def detections_of(message: Detection2DArray | None) -> list[Detection]:

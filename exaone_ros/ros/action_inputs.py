@@ -41,6 +41,7 @@ class ActionInputs:
     def __init__(
         self,
         node: Node,
+        topics: qos.OverridableTopics,
         settings: ActionSettings,
         runner: PolicyRunner,
         finder: TargetFinder,
@@ -50,7 +51,11 @@ class ActionInputs:
         self._images: dict[str, tuple[int, NDArray[np.uint8]]] = {}
         self._subscriptions: list[Any] = []
         values = settings.values
-        self._listen(Empty, "heartbeat", lambda _: runner.heartbeat())
+        self._topics = topics
+        # Like the emergency stop, the heartbeat is not for parameters to weaken.
+        self._subscriptions.append(
+            node.create_subscription(Empty, "heartbeat", lambda _: runner.heartbeat(), qos.answers())
+        )
         self._listen(JointState, values["joint_states_topic"], self._on_joints)
         self._listen(Detection2DArray, values["detections_topic"], self._on_detections)
         self._listen(Decision, values["decision_topic"], self._on_decision)
@@ -75,7 +80,7 @@ class ActionInputs:
 
     def _listen(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
         profile = qos.newest_image() if kind is Image else qos.answers()
-        self._subscriptions.append(self._node.create_subscription(kind, topic, callback, profile))
+        self._subscriptions.append(self._topics.subscription(kind, topic, callback, profile))
 
     def _on_joints(self, message: JointState) -> None:
         runner, stamp_ns = self._runner, time_to_ns(message.header.stamp)

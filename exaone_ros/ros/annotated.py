@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from exaone_ros.ros.image import compressed_image_to_rgb, image_to_rgb, rgb_to_i
 from exaone_ros.ros.messages import box_of, ns_to_time, time_to_ns
 from exaone_ros.ros.recent import RecentMessages
 from exaone_ros.tasks import Detection
-from exaone_ros.view.annotate import annotate
+from exaone_ros.view.annotate import annotate, wrapped
 
 MAX_DRAWN = 100
 """More boxes or counts than this are left out of a picture: nobody could read it."""
@@ -28,15 +29,51 @@ MAX_DRAWN = 100
 GATHER_S = 0.03
 """Answers to one image come one after the other; they are drawn together this long after the first."""
 
+MAX_TASKS = 8
+"""Newest answers of this many tasks of a kind are kept: tasks come and go, and a panel has little room."""
+
+ANSWER_LINES = 2
+"""Lines of the panel for answers in words; what does not fit is cut, and the cut is marked."""
+
 
 @dataclass
 class Newest:
-    """What was answered last, by kind; and the stamp that waits to be drawn."""
+    """What was answered last, by kind and task; and the stamp that waits to be drawn.
+
+    Attributes:
+        detections: the newest message of boxes.
+        counts: (task, label) -> (message, its entry): tasks with different rates or priorities answer in messages of
+            their own, and none of them takes another's count away.
+        decisions: task -> message.
+        answers: task -> message.
+        pending_ns: stamp of the image that is to be drawn.
+    """
 
     detections: Detection2DArray | None = None
-    counts: Any = None
-    decisions: dict[str, Any] = field(default_factory=dict)
+    counts: OrderedDict[tuple[str, str], tuple[Any, Any]] = field(default_factory=OrderedDict)
+    decisions: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    answers: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     pending_ns: int | None = None
+
+    def take_counts(self, message: Any) -> None:
+        """Counts (exaone_interfaces/ObjectCounts) of one image."""
+        for entry in message.counts[:MAX_DRAWN]:
+            _keep(self.counts, (entry.task, entry.label), (message, entry), MAX_DRAWN)
+
+    def take_decision(self, message: Any) -> None:
+        """One decision (exaone_interfaces/Decision) of one image."""
+        _keep(self.decisions, message.task, message, MAX_TASKS)
+
+    def take_answer(self, message: Any) -> None:
+        """One answer in words (exaone_interfaces/Answer) of one image."""
+        _keep(self.answers, message.task, message, MAX_TASKS)
+
+
+def _keep(kept: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
+    """Keep the newest `most` values; a key that is there keeps its place."""
+    kept[key] = value
+    while len(kept) > most:
+        kept.popitem(last=False)
 
 
 class AnnotatedImage:
@@ -44,16 +81,20 @@ class AnnotatedImage:
 
     Args:
         node: that publishes.
+        topics: makes its topics.
         images: image messages of the camera by stamp.
         jpeg_quality: 1 to 100.
     """
 
-    def __init__(self, node: Node, images: RecentMessages[Any], jpeg_quality: int) -> None:
+    def __init__(
+        self, node: Node, topics: qos.OverridableTopics, images: RecentMessages[Any], jpeg_quality: int
+    ) -> None:
         self._node, self._images, self._quality = node, images, jpeg_quality
-        self._raw = node.create_publisher(ImageMessage, "annotated", qos.published_image())
-        self._compressed = node.create_publisher(CompressedImage, "annotated/compressed", qos.published_image())
+        self._raw = topics.publisher(ImageMessage, "annotated", qos.published_image())
+        self._compressed = topics.publisher(CompressedImage, "annotated/compressed", qos.published_image())
         self._newest = Newest()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # in a paused simulation the node's clock stands still
+        self._drawn_ns = 0
         self.drawn = 0
         self.missed = 0
 
@@ -69,20 +110,28 @@ class AnnotatedImage:
 
     def on_counts(self, message: Any) -> None:
         """Counts (exaone_interfaces/ObjectCounts) of one image."""
-        self._newest.counts = message
+        self._newest.take_counts(message)
         self._await(message.header)
 
     def on_decision(self, message: Any) -> None:
         """One decision (exaone_interfaces/Decision) of one image."""
-        if len(self._newest.decisions) > 8:  # tasks come and go
-            self._newest.decisions.clear()
-        self._newest.decisions[message.task] = message
+        self._newest.take_decision(message)
+        self._await(message.header)
+
+    def on_answer(self, message: Any) -> None:
+        """One answer in words (exaone_interfaces/Answer) of one image."""
+        self._newest.take_answer(message)
         self._await(message.header)
 
     def _await(self, header: Header) -> None:
         stamp_ns = time_to_ns(header.stamp)
         pending_ns = self._newest.pending_ns
         if not self.wanted or pending_ns == stamp_ns:
+            return
+        # Answers that take long are about an image that others have overtaken: they stand in the next picture's panel,
+        # and the pictures do not go back. Where the newest image is older too, time itself has gone back.
+        newest_ns = self._images.newest_ns or 0
+        if stamp_ns < self._drawn_ns <= newest_ns or stamp_ns < (pending_ns or 0) <= newest_ns:
             return
         self._newest.pending_ns = stamp_ns
         if pending_ns is None:
@@ -106,13 +155,15 @@ class AnnotatedImage:
             self.missed += 1
             self._node.get_logger().warning(f"cannot be annotated: {error}", throttle_duration_sec=10.0)
             return
-        picture = annotate(image, detections_at(self._newest.detections, stamp_ns), lines_of(self._newest, stamp_ns))
+        lines = lines_of(self._newest, stamp_ns, image.shape[1])
+        picture = annotate(image, detections_at(self._newest.detections, stamp_ns), lines)
         header = Header(stamp=ns_to_time(stamp_ns), frame_id=message.header.frame_id)
         if self._raw.get_subscription_count():
             self._raw.publish(rgb_to_image(picture, header))
         if self._compressed.get_subscription_count():
             self._compressed.publish(jpeg_message(picture, header, self._quality))
         self.drawn += 1
+        self._drawn_ns = stamp_ns
 
 
 def jpeg_message(image: np.ndarray[Any, np.dtype[np.uint8]], header: Header, quality: int) -> CompressedImage:
@@ -138,18 +189,29 @@ def detections_at(message: Detection2DArray | None, stamp_ns: int) -> list[Detec
     ]
 
 
-def lines_of(newest: Newest, stamp_ns: int) -> list[str]:
-    """Two lines for the panel: the newest counts and decisions; what is of an earlier image says how much earlier."""
+def lines_of(newest: Newest, stamp_ns: int, width_px: int) -> list[str]:
+    """The panel: counts, decisions and, from the first one on, two lines of answers in words.
+
+    What is of an earlier image says how much earlier.
+
+    Args:
+        newest: what was answered.
+        stamp_ns: of the image that is drawn.
+        width_px: of the image: how long a line may be.
+    """
     lines = ["", ""]
-    if newest.counts is not None:
-        counts = "  ".join(f"{entry.label or 'all'}: {entry.count}" for entry in newest.counts.counts[:MAX_DRAWN])
-        lines[0] = f"count  {counts}{_earlier(newest.counts, stamp_ns)}"
+    if newest.counts:
+        told = [f"{entry.label or 'all'}: {entry.count}{_earlier(m, stamp_ns)}" for m, entry in newest.counts.values()]
+        lines[0] = "count  " + "  ".join(told)
     told = []
     for decision in newest.decisions.values():
         chances = dict(zip(decision.options, decision.probabilities, strict=False))
         chance = chances.get(decision.choice, float("nan"))
         told.append(f"{decision.choice or 'no decision'} ({chance:.2f}){_earlier(decision, stamp_ns)}")
     lines[1] = "  ".join(told)
+    if newest.answers:
+        said = [f"{m.task}: {m.text or 'no answer'}{_earlier(m, stamp_ns)}" for m in newest.answers.values()]
+        lines += wrapped("  ".join(said), width_px, ANSWER_LINES)
     return lines
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
+from rclpy.subscription import Subscription
 
 from exaone_ros.ros.parameters import QOS_PREFIX, ParameterError
 
@@ -71,9 +72,20 @@ def latched() -> QoSProfile:
     )
 
 
-def overridable() -> QoSOverridingOptions:
-    """Let parameters ``qos_overrides.<topic>.<publisher|subscription>.<history|depth|reliability>`` decide."""
-    return QoSOverridingOptions.with_default_policies(callback=_judge_override)
+def overridable(node: Node, topic: str, entity: str) -> QoSOverridingOptions | None:
+    """Let parameters ``qos_overrides.<topic>.<publisher|subscription>.<history|depth|reliability>`` decide.
+
+    Only those that were given: rclpy would declare the others for good, with the values of now, and a node that is
+    configured anew with another `reliability` would still get the old one.
+
+    Args:
+        node: whose parameters they are.
+        topic: fully qualified.
+        entity: publisher or subscription.
+    """
+    given = node.get_parameters_by_prefix(f"{QOS_PREFIX}{topic}.{entity}")
+    kinds = [kind for name, kind in _POLICIES.items() if name in given]
+    return QoSOverridingOptions(policy_kinds=kinds, callback=_judge_override) if kinds else None
 
 
 @contextmanager
@@ -100,16 +112,68 @@ def check_overrides(node: Node, topics: Collection[tuple[str, str]]) -> None:
         ParameterError: names the parameter and the topics that there are.
     """
     allowed = {f"{topic}.{entity}" for topic, entity in topics}
-    policies = ("history", "depth", "reliability")
     for name in node.get_parameters_by_prefix(QOS_PREFIX.rstrip(".")):
         entity, _, policy = name.rpartition(".")
         if entity.startswith(("/parameter_events", "/rosout", "/clock")):
             continue  # rclpy's own
-        if entity not in allowed or policy not in policies:
+        if entity not in allowed or policy not in _POLICIES:
             raise ParameterError(
-                f"'{QOS_PREFIX}{name}' has no effect; expected {QOS_PREFIX}<topic>.<{'|'.join(policies)}> with one of "
+                f"'{QOS_PREFIX}{name}' has no effect; expected {QOS_PREFIX}<topic>.<{'|'.join(_POLICIES)}> with one of "
                 f"{', '.join(sorted(allowed))}"
             )
+
+
+class OverridableTopics:
+    """Makes topics whose QoS the parameters of their node may override, and refuses overrides that fit none of them.
+
+    Args:
+        node: that publishes and subscribes; make it with ``automatically_declare_parameters_from_overrides=True``.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._names: set[tuple[str, str]] = set()
+
+    def publisher(self, kind: type, topic: str, profile: QoSProfile) -> Any:
+        """As `Node.create_publisher`; a lifecycle publisher where the node is a lifecycle node.
+
+        Raises:
+            ParameterError: the topic cannot be made as its overrides ask.
+        """
+        make = getattr(self._node, "create_lifecycle_publisher", self._node.create_publisher)
+        name = self._expect(topic, "publisher")
+        with named_override_faults(name):
+            return make(kind, topic, profile, qos_overriding_options=overridable(self._node, name, "publisher"))
+
+    def subscription(
+        self, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile, **options: Any
+    ) -> Subscription:
+        """As `Node.create_subscription`.
+
+        Raises:
+            ParameterError: the topic cannot be made as its overrides ask.
+        """
+        name = self._expect(topic, "subscription")
+        options["qos_overriding_options"] = overridable(self._node, name, "subscription")
+        with named_override_faults(name):
+            return self._node.create_subscription(kind, topic, callback, profile, **options)
+
+    def expect_subscription(self, topic: str) -> None:
+        """A subscription to this topic is made later, or now and then."""
+        self._expect(topic, "subscription")
+
+    def check(self) -> None:
+        """Refuse overrides that fit none of the topics made or expected up to now.
+
+        Raises:
+            ParameterError: names the parameter and the topics that there are.
+        """
+        check_overrides(self._node, self._names)
+
+    def _expect(self, topic: str, entity: str) -> str:
+        name = self._node.resolve_topic_name(topic)
+        self._names.add((name, entity))
+        return name
 
 
 def _judge_override(profile: QoSProfile) -> SetParametersResult:
@@ -120,4 +184,5 @@ def _judge_override(profile: QoSProfile) -> SetParametersResult:
     return SetParametersResult(successful=True)
 
 
+_POLICIES = {"history": QoSPolicyKind.HISTORY, "depth": QoSPolicyKind.DEPTH, "reliability": QoSPolicyKind.RELIABILITY}
 _RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}

@@ -68,19 +68,20 @@ class BagPlayer:
         topics: to play; answers of the nodes that listen should not be among them.
 
     Raises:
-        ExaoneError: the bag cannot be read, or lacks a topic.
+        ExaoneError: the bag cannot be read, or lacks a topic; an override of QoS fits no topic.
     """
 
     def __init__(self, node: Node, bag: Path, topics: Collection[str]) -> None:
+        made = qos.OverridableTopics(node)
         self.moments: list[tuple[int, list[Recorded]]] = [
             (time_ns, list(messages)) for time_ns, messages in groupby(read_bag(bag, topics), lambda m: m.time_ns)
         ]
         """What was recorded at each time (ns), in the order of times."""
         kinds = {recorded.topic: recorded.msgtype for _, messages in self.moments for recorded in messages}
         self._publishers: dict[str, Any] = {
-            topic: node.create_publisher(message_class(kind), topic, qos.published_image())
-            for topic, kind in kinds.items()
+            topic: made.publisher(message_class(kind), topic, qos.published_image()) for topic, kind in kinds.items()
         }
+        made.check()
         self._clock = node.create_publisher(Clock, "/clock", qos.answers())
 
     @property

@@ -38,27 +38,34 @@ class SimulatorTopics:
     JPEG, depth and the truth about images cost time, so they are made only while somebody listens.
 
     Args:
-        node: whose topics they are.
+        node: that publishes the clock, whose QoS is nobody's to choose.
+        topics: makes the others.
         clock: publish simulated time.
         jpeg_quality: 1 to 100.
         fault: asked before each image what is wrong with the camera, one of `sim.faults.FAULTS`; depth has no faults.
     """
 
     def __init__(
-        self, node: Node, *, clock: bool, jpeg_quality: int = 90, fault: Callable[[], str] = lambda: "none"
+        self,
+        node: Node,
+        topics: qos.OverridableTopics,
+        *,
+        clock: bool,
+        jpeg_quality: int = 90,
+        fault: Callable[[], str] = lambda: "none",
     ) -> None:
         images, values = qos.published_image(), qos.answers()
         self._jpeg_quality, self._fault = jpeg_quality, fault
         self._camera = FaultyCamera()
-        self._images = node.create_publisher(Image, "head_camera/image_raw", images)
-        self._compressed = node.create_publisher(CompressedImage, "head_camera/image_raw/compressed", images)
-        self._camera_infos = node.create_publisher(CameraInfo, "head_camera/camera_info", images)
-        self._depths = node.create_publisher(Image, "head_camera/depth/image_raw", images)
-        self._depth_infos = node.create_publisher(CameraInfo, "head_camera/depth/camera_info", images)
-        self._truths = node.create_publisher(Detection2DArray, "ground_truth/detections", values)
-        self._objects = node.create_publisher(Detection3DArray, "ground_truth/objects", values)
-        self._camera_poses = node.create_publisher(PoseStamped, "ground_truth/camera_pose", values)
-        self._joint_states = node.create_publisher(JointState, "joint_states", values)
+        self._images = topics.publisher(Image, "head_camera/image_raw", images)
+        self._compressed = topics.publisher(CompressedImage, "head_camera/image_raw/compressed", images)
+        self._camera_infos = topics.publisher(CameraInfo, "head_camera/camera_info", images)
+        self._depths = topics.publisher(Image, "head_camera/depth/image_raw", images)
+        self._depth_infos = topics.publisher(CameraInfo, "head_camera/depth/camera_info", images)
+        self._truths = topics.publisher(Detection2DArray, "ground_truth/detections", values)
+        self._objects = topics.publisher(Detection3DArray, "ground_truth/objects", values)
+        self._camera_poses = topics.publisher(PoseStamped, "ground_truth/camera_pose", values)
+        self._joint_states = topics.publisher(JointState, "joint_states", values)
         self._clocks = node.create_publisher(Clock, "/clock", values) if clock else None
 
     def wants_depth(self) -> bool:

@@ -53,14 +53,15 @@ class Spatial:
             `no_depth`, `no_camera_info`, `no_transform`, `bad_depth`, `too_many` (messages).
 
     Args:
-        node: subscribes and publishes.
+        node: whose logger and clock are used.
+        topics: makes its topics.
         settings: what to listen to.
 
     Raises:
         MissingExtra: a target frame is wanted and tf2_ros is not there.
     """
 
-    def __init__(self, node: Node, settings: SpatialSettings) -> None:
+    def __init__(self, node: Node, topics: qos.OverridableTopics, settings: SpatialSettings) -> None:
         self._node, self._settings = node, settings
         self._depths: RecentMessages[Image] = RecentMessages(settings.max_age_ns)
         self._info: CameraInfo | None = None
@@ -68,11 +69,11 @@ class Spatial:
         self.counts: Counter[str] = Counter()
         self._told: set[str] = set()
         self._change = FrameChange(node, settings.target_frame) if settings.target_frame else None
-        self._detections = node.create_publisher(Detection3DArray, "detections_3d", qos.answers())
-        self._markers = node.create_publisher(MarkerArray, "markers", qos.answers())
+        self._detections = topics.publisher(Detection3DArray, "detections_3d", qos.answers())
+        self._markers = topics.publisher(MarkerArray, "markers", qos.answers())
         images = qos.every_image(settings.reliability)
-        node.create_subscription(Image, settings.depth_topic, self._on_depth, images)
-        node.create_subscription(CameraInfo, settings.camera_info_topic, self._on_info, images)
+        topics.subscription(Image, settings.depth_topic, self._on_depth, images)
+        topics.subscription(CameraInfo, settings.camera_info_topic, self._on_info, images)
 
     def on_detections(self, message: Detection2DArray) -> None:
         """Boxes of one image; they wait for the depth of the same moment where it is not there yet."""

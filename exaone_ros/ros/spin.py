@@ -20,6 +20,8 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+from exaone_ros.errors import ExaoneError
+
 END_WITHIN_S = 1.8
 """A process that was asked to end is gone after this long, whatever its threads are stuck in."""
 
@@ -69,6 +71,10 @@ def _run(make: Callable[[], Any], arguments: Sequence[str] | None) -> int:
         signal.signal(number, lambda received, _frame: reasons.put(signal.Signals(received).name))
     try:
         node = make()
+    except ExaoneError as error:  # says what is wrong and what to do; a traceback would bury it
+        print(f"error: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
     except Exception:
         traceback.print_exc()
         rclpy.try_shutdown()

@@ -26,14 +26,15 @@ class Tracking:
         unreadable: images that could not be read.
 
     Args:
-        node: publishes.
+        node: whose logger is used.
+        topics: makes its topic.
         max_age_ns: a box is let go this long after the look that saw it.
     """
 
-    def __init__(self, node: Node, max_age_ns: int) -> None:
+    def __init__(self, node: Node, topics: qos.OverridableTopics, max_age_ns: int) -> None:
         self._node, self._max_age_ns = node, max_age_ns
         self._tracker = BoxTracker(max_age_ns)
-        self._publisher = node.create_publisher(Detection2DArray, "detections_tracked", qos.answers())
+        self._publisher = topics.publisher(Detection2DArray, "detections_tracked", qos.answers())
         self.unmatched = 0
         self.unreadable = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import zlib
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from exaone_ros.tasks import Detection
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_CHARACTER_PX = 19
+"""Width of a letter at scale 1, on average and rounded up."""
 _PALETTE = ((66, 133, 244), (52, 168, 83), (251, 188, 5), (234, 67, 53), (171, 71, 188), (0, 172, 193), (255, 112, 67))
 
 
@@ -38,7 +41,7 @@ def annotate(
         uint8 RGB [H + panel, W, 3]; the panel's height depends on the number of lines only.
     """
     height, width = image.shape[:2]
-    scale = max(width / 1000, 0.42)
+    scale = _scale(width)
     line_px = int(34 * scale)
     canvas = np.full((height + line_px * len(lines) + (line_px // 3 if lines else 0), width, 3), 24, np.uint8)
     canvas[:height] = image
@@ -50,6 +53,25 @@ def annotate(
         at = (int(8 * scale) + 2, height + line_px * (i + 1) - line_px // 4)
         cv2.putText(canvas, line, at, _FONT, scale, (235, 235, 235), 1, cv2.LINE_AA)
     return canvas
+
+
+def wrapped(text: str, width_px: int, lines: int) -> list[str]:
+    """Text in exactly so many lines for the panel of an image; what does not fit is cut, marked by dots.
+
+    Args:
+        text: one paragraph; white space of any kind counts as one blank.
+        width_px: of the image.
+        lines: how many there are, empty ones at the end included.
+    """
+    scale = _scale(width_px)
+    characters = max(int((width_px - 16 * scale) / (_CHARACTER_PX * scale)), 8)
+    found = textwrap.wrap(text, characters, max_lines=lines, placeholder=" ...", break_long_words=True)
+    return found + [""] * (lines - len(found))
+
+
+def _scale(width_px: int) -> float:
+    """Of the font on an image of this width."""
+    return max(width_px / 1000, 0.42)
 
 
 def _box(canvas: NDArray[np.uint8], detection: Detection, scale: float) -> None:

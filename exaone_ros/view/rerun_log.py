@@ -19,8 +19,8 @@ APPLICATION = "exaone_ros"
 class RerunLog:
     """A recording that a Rerun viewer shows while it grows, or that is saved. One thread at a time.
 
-    Entities: ``camera`` (image) and ``camera/boxes``, ``answers/decision``, ``answers/counts``, ``latency/<name>``
-    in ms. The timeline ``stamp`` is that of the images, so what was read from an image stands at that image.
+    Entities: ``camera`` (image) and ``camera/boxes``, ``answers/<topic>`` (counts, decision, answer),
+    ``latency/<name>`` in ms. The timeline ``stamp`` is that of the images: what was read from one stands at it.
 
     Args:
         save: file (.rrd) to write to; None opens a viewer window instead.

@@ -16,7 +16,10 @@ from exaone_ros.tasks import Detection
 
 @dataclass
 class LiveState:
-    """What the table shows: the newest answers and how the run goes. Written by one thread, read by another."""
+    """What the table shows: the newest answers and how the run goes. Written by one thread, read by another.
+
+    `said` holds the newest answer in words of each task that gives such: (question, text).
+    """
 
     elapsed_s: float = 0.0
     frames: int = 0
@@ -27,6 +30,7 @@ class LiveState:
     options: Sequence[tuple[str, float]] = ()
     reason: str = ""
     instruction: str = ""
+    said: Sequence[tuple[str, str]] = ()
     age_ms: float = float("nan")
     latency_ms: float = float("nan")
     health: str = "starting"
@@ -59,6 +63,7 @@ def render(state: LiveState) -> RenderableType:
         parts.append(judged)
     if state.reason:
         parts.append(Text(f"{state.instruction}  {state.choice}: {state.reason}", style="italic"))
+    parts += [Text(f"{question}  {text}", style="italic") for question, text in list(state.said)[:5]]
     if state.stages_ms:
         parts += [Text("stage p50/p95 [ms]", style="bold"), stages]
     return Panel(Group(*parts), title="exaone_ros demo", title_align="left")

@@ -16,7 +16,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from exaone_interfaces.msg import Decision, ObjectCount, ObjectCounts
+from exaone_interfaces.msg import Answer, Decision, ObjectCount, ObjectCounts
 from exaone_ros.nodes.companion import Companion
 from exaone_ros.ros.messages import detection_message, ns_to_time, time_to_ns
 
@@ -116,8 +116,13 @@ def detections(stamp_ns: int, *found: tuple[str, tuple[float, float, float, floa
     return Detection2DArray(header=head, detections=made)
 
 
-def counts(stamp_ns: int, number: int) -> ObjectCounts:
-    return ObjectCounts(header=header(stamp_ns), counts=[ObjectCount(task="all", count=number, probability=0.5)])
+def counts(stamp_ns: int, number: int, task: str = "all", label: str = "") -> ObjectCounts:
+    entry = ObjectCount(task=task, label=label, count=number, probability=0.5)
+    return ObjectCounts(header=header(stamp_ns), counts=[entry])
+
+
+def answer(stamp_ns: int, text: str, task: str = "table") -> Answer:
+    return Answer(header=header(stamp_ns), task=task, question="What is on the table?", text=text)
 
 
 def decision(stamp_ns: int, choice: str) -> Decision:

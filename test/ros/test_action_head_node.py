@@ -187,6 +187,9 @@ def test_lifecycle_and_bad_configuration(tmp_path: Path) -> None:
         assert stop == "estop"  # what is latched stays so
         assert transition(Transition.TRANSITION_DEACTIVATE)
         assert process.end(signal.SIGINT) == 0
+    override = {"qos_overrides./mistaken/joint_trajectry.publisher.depth": 3}
+    with acting(tmp_path, "mistaken", **override) as (peer, process):
+        peer.wait(lambda: "/mistaken/joint_trajectory.publisher" in peer._diagnostics.get("message", ""), "the reason")
     with acting(tmp_path, "wrong", robot_file="/nowhere.yaml") as (peer, process):
         status = peer.status("state", "unconfigured")
         failed = peer.wait(lambda: status if "nowhere" in peer._diagnostics.get("message", "") else None, "the reason")

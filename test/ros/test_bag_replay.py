@@ -9,12 +9,14 @@ from typing import Any
 
 import onnxruntime  # noqa: F401  (the perception process needs it)
 import pytest
+import rclpy
 import rosbags  # noqa: F401
 
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
 from data.make_tabletop_bag import record
+from rclpy.qos import ReliabilityPolicy
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.nodes.replay import CAMERA_TOPICS
@@ -22,6 +24,7 @@ from exaone_ros.nodes.scenario import RECORDED, Running, closed_loop
 from exaone_ros.ros.bag import message_class, read_bag
 from exaone_ros.ros.closed_loop import ANSWERS, LoopError, labelled
 from exaone_ros.ros.messages import time_to_ns
+from exaone_ros.ros.parameters import ParameterError
 from exaone_ros.ros.replay import BagPlayer
 from exaone_ros.view.tally import Tally, TrueObject
 
@@ -129,6 +132,32 @@ def test_the_bundled_bag_is_small_and_says_what_is_true() -> None:
     shown = [[entry.label for entry in labelled(recorded["/ground_truth/detections"][stamp])] for stamp in stamps]
     assert shown[0] == [] and ["person" in labels for labels in shown].count(True) == 1
     assert max(len(labels) for labels in shown) == 3
+
+
+def test_the_qos_of_a_replay_is_overridden_and_a_wrong_name_refused() -> None:
+    for name, reason in (("raw/compressed", ""), ("raw", "has no effect")):
+        override = rclpy.Parameter(
+            f"qos_overrides./head_camera/image_{name}.publisher.reliability", value="best_effort"
+        )
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        node = rclpy.create_node(
+            "player",
+            context=context,
+            parameter_overrides=[override],
+            automatically_declare_parameters_from_overrides=True,
+        )
+        try:
+            if reason:
+                with pytest.raises(ParameterError, match=reason):
+                    BagPlayer(node, BUNDLED_BAG, CAMERA_TOPICS)
+            else:
+                BagPlayer(node, BUNDLED_BAG, CAMERA_TOPICS)
+                (end,) = node.get_publishers_info_by_topic(CAMERA_TOPICS[0])
+                assert end.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+        finally:
+            node.destroy_node()
+            rclpy.try_shutdown(context=context)
 
 
 def test_bags_that_are_none_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 import yaml
-from companion_peer import FRAME_ID, accompanied, counts, decision, detections, header
+from companion_peer import FRAME_ID, accompanied, answer, counts, decision, detections, header
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from exaone_ros.ros.annotated import Newest, jpeg_message, lines_of
@@ -18,6 +19,7 @@ from exaone_ros.ros.messages import time_to_ns
 from exaone_ros.ros.parameters import ParameterError
 from exaone_ros.share import share_path
 
+BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
 GREY = np.full((48, 64, 3), 90, np.uint8)
 
 
@@ -64,14 +66,79 @@ def test_without_a_subscriber_nothing_is_subscribed_to_or_drawn() -> None:
 
 def test_what_was_read_from_an_earlier_image_says_so() -> None:
     s = 1_000_000_000
-    newest = Newest(counts=counts(10 * s, 3), decisions={"way": decision(8 * s, "clear")})
-    assert lines_of(newest, 10 * s) == ["count  all: 3", "clear (0.25) [2.0 s before]"]
-    assert lines_of(Newest(), 10 * s) == ["", ""]
+    newest = Newest()
+    newest.take_counts(counts(10 * s, 3))
+    newest.take_decision(decision(8 * s, "clear"))
+    assert lines_of(newest, 10 * s, 640) == ["count  all: 3", "clear (0.25) [2.0 s before]"]
+    assert lines_of(Newest(), 10 * s, 640) == ["", ""]
+
+
+def test_counts_of_other_tasks_stay() -> None:
+    s = 1_000_000_000
+    newest = Newest()
+    newest.take_counts(counts(10 * s, 3))
+    newest.take_counts(counts(9 * s, 2, task="mugs", label="mug"))
+    newest.take_counts(counts(11 * s, 4))
+    assert lines_of(newest, 11 * s, 640)[0] == "count  all: 4  mug: 2 [2.0 s before]"
+
+
+def test_answers_in_words_stand_in_two_lines() -> None:
+    s = 1_000_000_000
+    newest = Newest()
+    newest.take_answer(answer(9 * s, "A red cube."))
+    assert lines_of(newest, 10 * s, 640) == ["", "", "table: A red cube. [1.0 s before]", ""]
+    newest.take_answer(answer(10 * s, "word " * 100))
+    first, second = lines_of(newest, 10 * s, 640)[2:]
+    assert first.startswith("table: word word") and second.endswith(" ...")
+    newest.take_answer(answer(10 * s, ""))
+    assert lines_of(newest, 10 * s, 640)[2] == "table: no answer"
+    for number in range(30):
+        newest.take_answer(answer(10 * s, "yes", task=f"task{number}"))
+    assert len(newest.answers) == 8 and "task29" in newest.answers
+
+
+def test_an_answer_to_an_older_image_does_not_take_the_picture_back() -> None:
+    with accompanied("forward") as peer:
+        peer.listen(Image, "annotated")
+        sent: list[int] = []
+
+        def look(stamp_ns: int) -> None:
+            sent.append(stamp_ns)
+            peer.send("image_raw", rgb_to_image(GREY, header(stamp_ns)))
+            peer.send("detections", detections(stamp_ns))
+            peer.send("answer", answer(sent[0], "A red cube."))
+
+        peer.stream(look, lambda: len(peer.received["annotated"]) >= 4, "pictures")
+        stamps = [time_to_ns(message.header.stamp) for message in peer.received["annotated"]]
+        assert stamps == sorted(stamps)
+
+
+def test_the_qos_of_its_topics_is_overridden() -> None:
+    overrides = {
+        "qos_overrides./own/image_raw.subscription.reliability": "best_effort",
+        "qos_overrides./own/annotated.publisher.reliability": "best_effort",
+        "qos_overrides./own/detections.subscription.depth": 3,
+    }
+    with accompanied("own", **overrides) as peer:
+        peer.companion.open_all()
+        (image_raw,) = peer.node.get_subscriptions_info_by_topic("/own/image_raw")
+        (annotated,) = peer.node.get_publishers_info_by_topic("/own/annotated")
+        (detections_in,) = peer.node.get_subscriptions_info_by_topic("/own/detections")
+        best_effort = [end.qos_profile.reliability is BEST_EFFORT for end in (image_raw, annotated, detections_in)]
+        assert best_effort == [True, True, False]
+        given = peer.companion.get_parameters_by_prefix("qos_overrides")
+        assert len(given) == len(overrides), "nothing is declared that was not given"
 
 
 @pytest.mark.parametrize(
     ("parameters", "word"),
-    [({"jpeg_quallity": 3}, "did you mean 'jpeg_quality'"), ({"image_topic": "a b"}, "image_topic")],
+    [
+        ({"jpeg_quallity": 3}, "did you mean 'jpeg_quality'"),
+        ({"image_topic": "a b"}, "image_topic"),
+        ({"qos_overrides./refused/annotate.publisher.depth": 3}, "/refused/annotated.publisher"),
+        ({"qos_overrides./refused/annotated.publisher.depth": 0}, "depth is 0"),
+        ({"qos_overrides./refused/annotated.publisher.durability": "volatile"}, "durability"),
+    ],
 )
 def test_bad_parameters_are_refused_by_name(parameters: dict[str, object], word: str) -> None:
     with pytest.raises(ParameterError, match=word), accompanied("refused", **parameters):

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 import rclpy
-from companion_peer import counts, decision, detections, header
+from companion_peer import answer, counts, decision, detections, header
 
 from exaone_ros.errors import MissingExtra
 from exaone_ros.nodes.rerun_view import RerunView
@@ -48,10 +48,14 @@ def test_a_run_is_saved(tmp_path: Path, transport: str) -> None:
     node._on_detections(detections(stamp_ns + 1))
     node._on_counts(counts(stamp_ns, 1))
     node._on_decision(decision(stamp_ns, "clear"))
+    node._on_answer(answer(stamp_ns, "A red cube."))
     node.end()
     node.destroy_node()
     rclpy.try_shutdown(context=context)
     command = [sys.executable, "-m", "rerun", "rrd", "print", str(tmp_path / "run.rrd")]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    for entity in ("/camera", "/camera/boxes", "/answers/counts", "/answers/decision", "/latency/decision/engine"):
+    for entity in (
+        "/camera", "/camera/boxes", "/answers/counts", "/answers/decision", "/answers/answer",
+        "/latency/decision/engine",
+    ):  # fmt: skip
         assert entity in printed

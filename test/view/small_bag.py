@@ -85,9 +85,14 @@ class Messages:
 
 
 def write_bag(
-    directory: Path, *, truth: bool = True, raw: bool = False, instruction: str = "Is the way clear?"
+    directory: Path,
+    *,
+    truth: bool = True,
+    raw: bool = False,
+    instruction: str = "Is the way clear?",
+    words: str = "",
 ) -> Path:
-    """Write the bag; returns its directory."""
+    """Write the bag; returns its directory. With `words` it holds answers of a standing question, too."""
     m = Messages()
     picture = np.full((96, 128, 3), 80, np.uint8)
     picture[20:60, 22:62] = (220, 40, 40)
@@ -124,6 +129,10 @@ def write_bag(
             decision = m.make("exaone_interfaces/Decision", header=header, task="way", instruction=instruction,
                               choice="clear", options=["clear", "blocked", "person"], **both)  # fmt: skip
             write("/exaone/decision", decision, late)
+            if words:
+                said = m.make("exaone_interfaces/Answer", header=header, task="table", question="What is there?",
+                              text=words, **both)  # fmt: skip
+                write("/exaone/answer", said, late)
         state = m.make("diagnostic_msgs/KeyValue", key="state", value="ok")
         status = m.make("diagnostic_msgs/DiagnosticStatus", name="/exaone/perception: node", values=[state])
         for second in (0, 1):

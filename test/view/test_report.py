@@ -159,3 +159,25 @@ def test_charts_of_much_and_of_nothing() -> None:
     assert len(thinned(points)) <= 2001 and max(y for _, y in thinned(points)) == 50
     assert scatter("t", "s", "ms", {"a": points}).count("<circle") <= 2001
     assert "nothing recorded" in scatter("t", "s", "ms", {"a": []})
+
+
+def test_answers_in_words_are_told_and_escaped(tmp_path: Path) -> None:
+    run = read_run(write_bag(tmp_path / "bag", words="<b>A red cube</b> " + "and more " * 100))
+    text = page(run)
+    checked(text)
+    assert "What was answered in words" in text and "<b>A red cube" not in text
+    assert text.count("&lt;b&gt;A red cube") == 6, "three in the table, three under pictures"
+    assert "answer: engine" in tally_of(run).summary()["latency_ms"]
+    assert text.count(" ...<") == 6 and "and more " * 80 not in text, "long answers are cut"
+
+
+def test_counts_that_are_told_again_are_scored_once(bag: Path) -> None:
+    run = read_run(bag)
+    before = tally_of(run).summary()["scored"]
+    for kind in ("detections", "counts"):
+        run.answers[kind] += run.answers[kind][:1]
+    assert tally_of(run).summary()["scored"] == before
+
+
+def test_without_answers_in_words_there_is_no_section(bag: Path) -> None:
+    assert "What was answered in words" not in page(read_run(bag))

@@ -17,9 +17,19 @@ from exaone_ros import __version__
 from exaone_ros.errors import ExaoneError
 from exaone_ros.view.annotate import annotate
 from exaone_ros.view.report.charts import Points, scatter
-from exaone_ros.view.report.run import Run, detections_of, duration_s, read_pictures, tally_of
+from exaone_ros.view.report.run import (
+    Run,
+    detections_of,
+    duration_s,
+    newest_of_each_image,
+    read_pictures,
+    tally_of,
+)
 
 PICTURES = 12
+MAX_ROWS = 200
+MAX_CAPTION = 600
+"""Characters of an answer in words under a picture."""
 MAX_DELAY_S = 600.0
 """A longer way from stamp to bag means that the two are of different clocks."""
 
@@ -56,6 +66,7 @@ def page(run: Run, pictures: int = PICTURES) -> str:
         _states(run),
         "<h2>What was seen</h2>",
         *_figures(run, pictures),
+        *_words(run),
         "<h2>What the bag holds</h2>",
         table(("topic", "type", "messages"), [(t, kind, n) for t, (kind, n) in sorted(run.topics.items())]),
     ]
@@ -138,7 +149,7 @@ def _charts(run: Run) -> list[str]:
     start = run.start_ns
     engine: dict[str, Points] = {
         kind: [((a.received_ns - start) * 1e-9, duration_s(a.message.latency) * 1e3) for a in run.answers[kind]]
-        for kind in ("counts", "decision")
+        for kind in ("counts", "decision", "answer")
         if kind in run.answers
     }
     arrivals = sorted(run.images.get(run.camera, {}).values())
@@ -153,7 +164,7 @@ def _charts(run: Run) -> list[str]:
 def _states(run: Run) -> str:
     if not run.states:
         return "<p>The bag holds no diagnostics.</p>"
-    rows = [(round((at - run.start_ns) * 1e-9, 1), node, state) for at, node, state in run.states[:200]]
+    rows = [(round((at - run.start_ns) * 1e-9, 1), node, state) for at, node, state in run.states[:MAX_ROWS]]
     return table(("s", "node", "state from then on"), rows)
 
 
@@ -177,18 +188,43 @@ def _figures(run: Run, number: int) -> list[str]:
     return out + ([f"<p>{left_out} pictures could not be decoded.</p>"] if left_out else [])
 
 
+def _words(run: Run) -> list[str]:
+    """Questions that were answered in words, the first `MAX_ROWS` of them; nothing where there are none."""
+    answers = run.answers.get("answer", [])
+    if not answers:
+        return []
+    rows = [
+        (
+            round((answer.received_ns - run.start_ns) * 1e-9, 1),
+            answer.message.question,
+            _cut(answer.message.text or answer.message.message),
+        )
+        for answer in answers[:MAX_ROWS]
+    ]
+    more = f"<p>{len(answers) - MAX_ROWS} more are left out.</p>" if len(answers) > MAX_ROWS else ""
+    return ["<h2>What was answered in words</h2>", table(("s", "question", "answer"), rows), more]
+
+
 def _told(run: Run, stamp_ns: int, detections: Sequence[Any]) -> list[str]:
     labels = Counter(detection.label for detection in detections)
     told = [
         "Seen: " + (", ".join(f"{n} x {label}" if n > 1 else label for label, n in labels.items()) or "nothing") + "."
     ]
-    for answer in run.answers.get("counts", ()):
+    for answer in newest_of_each_image(run.answers.get("counts", ())):
         if answer.stamp_ns == stamp_ns:
             told += [f"Count of {entry.label or 'everything'}: {entry.count}." for entry in answer.message.counts]
     for answer in run.answers.get("decision", ()):
         if answer.stamp_ns == stamp_ns:
             told.append(f"{answer.message.instruction} {answer.message.choice or 'no decision'}.")
+    for answer in run.answers.get("answer", ()):
+        if answer.stamp_ns == stamp_ns:
+            told.append(f"{answer.message.question} {_cut(answer.message.text) or 'no answer'}")
     return told
+
+
+def _cut(text: str) -> str:
+    """An answer in words as far as it fits under a picture."""
+    return text if len(text) <= MAX_CAPTION else text[:MAX_CAPTION].rstrip() + " ..."
 
 
 def _data_uri(picture: NDArray[np.uint8]) -> str:

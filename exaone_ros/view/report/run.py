@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,10 @@ from exaone_ros.view.tally import Tally, TrueObject
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 DETECTIONS, COUNTS = "vision_msgs/msg/Detection2DArray", "exaone_interfaces/msg/ObjectCounts"
-DECISION, DIAGNOSTICS = "exaone_interfaces/msg/Decision", "diagnostic_msgs/msg/DiagnosticArray"
-READ = (IMAGE, COMPRESSED, DETECTIONS, COUNTS, DECISION, DIAGNOSTICS)
+DECISION, ANSWER = "exaone_interfaces/msg/Decision", "exaone_interfaces/msg/Answer"
+DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
+KIND_OF = {DETECTIONS: "detections", COUNTS: "counts", DECISION: "decision", ANSWER: "answer"}
+READ = (IMAGE, COMPRESSED, *KIND_OF, DIAGNOSTICS)
 NOT_CAMERAS = ("annotated", "depth")
 CLEAR_OPTIONS = {"clear", "blocked", "person"}
 MAX_PICTURE_BYTES = 64_000_000
@@ -44,7 +46,7 @@ class Run:
         path: of the bag.
         topics: (type, number of messages) of every topic.
         images: when each image was recorded, by topic and stamp.
-        answers: by kind (detections, counts, decision), in the order of recording.
+        answers: by kind (detections, counts, decision, answer), in the order of recording.
         truth: of the simulator, by stamp.
         states: (recorded at, node, state as diagnostics tell it), one for each change.
     """
@@ -110,11 +112,8 @@ def read_run(path: Path) -> Run:
                     run.images[topic][stamp_ns] = received_ns
             elif kind == DETECTIONS and "ground_truth" in topic:
                 run.truth[stamp_ns] = [TrueObject(d.label, d.box, d.score) for d in detections_of(message)]
-            elif kind == DETECTIONS and not topic.endswith("detections_tracked"):
-                run.answers["detections"].append(Answer(topic, stamp_ns, received_ns, message))
-            elif kind in (COUNTS, DECISION):
-                name = "counts" if kind == COUNTS else "decision"
-                run.answers[name].append(Answer(topic, stamp_ns, received_ns, message))
+            elif not topic.endswith("detections_tracked"):
+                run.answers[KIND_OF[kind]].append(Answer(topic, stamp_ns, received_ns, message))
     return run
 
 
@@ -137,11 +136,12 @@ def tally_of(run: Run) -> Tally:
     """Every answer against the truth of its own image, where the bag has it; and how long each took."""
     tally = Tally()
     for kind, answers in run.answers.items():
-        for answer in answers:
-            truth = run.truth.get(answer.stamp_ns)
-            if kind != "detections":
+        if kind != "detections":
+            for answer in answers:
                 tally.latency(f"{kind}: engine", duration_s(answer.message.latency) * 1e3)
                 tally.latency(f"{kind}: age when published", duration_s(answer.message.age) * 1e3)
+        for answer in newest_of_each_image(answers) if kind in ("detections", "counts") else answers:
+            truth = run.truth.get(answer.stamp_ns)
             if truth is None:
                 continue
             if kind == "detections":
@@ -149,9 +149,14 @@ def tally_of(run: Run) -> Tally:
             elif kind == "counts":
                 for entry in answer.message.counts:
                     tally.count(entry.label, int(entry.count), truth)
-            elif set(answer.message.options) == CLEAR_OPTIONS:
+            elif kind == "decision" and set(answer.message.options) == CLEAR_OPTIONS:
                 tally.decision(answer.message.choice, truth)
     return tally
+
+
+def newest_of_each_image(answers: Sequence[Answer]) -> list[Answer]:
+    """The last message of each topic and image: it holds all boxes or counts that were told of it before, too."""
+    return list({(answer.topic, answer.stamp_ns): answer for answer in answers}.values())
 
 
 def detections_of(message: Any) -> list[Detection]:
