@@ -194,3 +194,7 @@ class BatchStream:
         for worker in self._workers:
             worker.terminate()
             worker.join()
+        if self._workers:
+            for ended in (self._requests, self._answers):
+                ended.close()
+                ended.cancel_join_thread()  # nobody reads any more: its thread must not wait to get rid of the rest

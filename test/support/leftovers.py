@@ -1,9 +1,10 @@
-"""Finds processes that tests started and did not end."""
+"""Finds processes that tests started and did not end; as a program, `leftovers.py MARK` ends those of one test run."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from pathlib import Path
 MARK = "EXAONE_TEST_RUN"
 
 _GRACE_S = 3.0
+
+# Python's own helper of whoever uses multiprocessing, ours included: it serves until its owner's pipe closes, and what
+# it has noted (semaphores, shared memory) is unlinked under the feet of its owner where it is ended before.
+_HELPER = "from multiprocessing.resource_tracker import main"
 
 
 def marked_processes(mark: str) -> dict[int, str]:
@@ -23,7 +28,7 @@ def marked_processes(mark: str) -> dict[int, str]:
         try:
             if wanted in (entry / "environ").read_bytes().split(b"\0"):
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                if command:  # empty for one that has ended and only waits for its parent
+                if command and _HELPER not in command:  # empty for one that has ended and only waits for its parent
                     found[int(entry.name)] = command
         except (FileNotFoundError, PermissionError, ProcessLookupError):
             continue  # it ended while we looked, or belongs to somebody else
@@ -41,3 +46,8 @@ def end_leftovers(mark: str) -> dict[int, str]:
         except ProcessLookupError:
             continue  # it ended by itself just now
     return left
+
+
+if __name__ == "__main__":
+    for ended in end_leftovers(sys.argv[1]).items():
+        print("LEFT RUNNING by a test, killed:", *ended)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -101,9 +99,6 @@ def test_a_worker_process_makes_the_same_batches_in_order() -> None:
         made = [stream.next(1.0) for _ in range(3)]
     finally:
         stream.close()
-        del stream
-        gc.collect()  # the queues go first, as they still speak to multiprocessing's helper,
-        resource_tracker._resource_tracker._stop()  # which would stay until the session ends
     maker = BatchMaker(options)
     for number, batch in enumerate(made, start=2):
         assert np.array_equal(batch.tokens, maker.make(number, 1.0).tokens)
