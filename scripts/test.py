@@ -22,6 +22,9 @@ from provision.report import ProvisionError, Report
 
 from setup import TEST_GROUPS, prepare, told
 
+LAST_START_S = 2700.0
+"""No lane begins later than this after the first: with the limit of its commands the whole ends within 90 minutes."""
+
 
 @dataclass(frozen=True)
 class Lane:
@@ -85,10 +88,14 @@ def main() -> None:
     chosen = options.lanes or [name for name, lane in LANES.items() if not (sourced and lane.wheels_only)]
 
     rows = []
+    began = time.monotonic()
     for name in chosen:
         print(f"\n=== {name}: {LANES[name].title}", flush=True)
         started = time.monotonic()
-        outcome = told(partial(run_lane, LANES[name]))
+        if started - began > LAST_START_S:
+            outcome = Outcome(0, 1, note=f"not run: {started - began:.0f} s are over; `make test ARGS={name}` runs it")
+        else:
+            outcome = told(partial(run_lane, LANES[name]))
         rows.append((name, outcome, time.monotonic() - started))
 
     print(f"\n{'lane':<14}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import uuid
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from provision.stamp import Stamps, exclusive, fingerprint
 from provision.wheels import pip_install
 
 WORK = ROOT / ".test_work"
+LEFTOVERS = ROOT / "test" / "support" / "leftovers.py"
 
 # Modules without which a lane would silently test less than it says.
 ROS_MODULES = ("rclpy", "exaone_interfaces", "vision_msgs")
@@ -29,6 +32,11 @@ MOST_SECOND_TRIES = 3
 """Tests of a lane that may be tried again: real processes over real DDS on a machine that others use too. More than
 that is no accident. What passed at the second try only is said in the lane's row."""
 LAST_FAILED = ("--last-failed", "--last-failed-no-failures", "none")
+
+TEST_LIMIT_S = 600
+"""A test that takes longer hangs: it is shown where every thread of its process stands, and the lane ends."""
+LIMIT_S = 2400.0
+"""A command of a lane that takes longer is ended."""
 
 RTX_TESTS = "test/engine/tensorrt/test_rtx_builder.py"
 
@@ -63,7 +71,7 @@ def lint(runtime: Runtime) -> Outcome:
     wrong = []
     for name, command in checks.items():
         print(f"-- {name}", flush=True)
-        if subprocess.run(command, cwd=ROOT, env=runtime.variables, check=False).returncode != 0:
+        if _bounded(command, runtime.variables) != 0:
             wrong.append(name)
     return Outcome(len(checks) - len(wrong), len(wrong), note=", ".join(wrong))
 
@@ -90,7 +98,7 @@ def pytest(
     env = {**runtime.variables, **chosen, **(variables or {})}
     cache = ("-o", f"cache_dir={WORK / name}")
     first = _run_pytest(WORK / f"{name}.xml", runtime, env, *cache, *arguments)
-    if not 0 < first.failed <= MOST_SECOND_TRIES:
+    if first.note or not 0 < first.failed <= MOST_SECOND_TRIES:  # a crash or a bad end gets no second try
         return first
     print(f"-- {first.failed} failed: a second try, on a machine that may be quieter now", flush=True)
     second = _run_pytest(WORK / f"{name}.second.xml", runtime, env, *cache, *LAST_FAILED, *arguments)
@@ -100,11 +108,34 @@ def pytest(
 
 
 def _run_pytest(results: Path, runtime: Runtime, env: Mapping[str, str], *arguments: str) -> Outcome:
+    running, mark = results.with_suffix(".running"), uuid.uuid4().hex
     results.parent.mkdir(parents=True, exist_ok=True)
     results.unlink(missing_ok=True)
-    command = [str(runtime.python), "-m", "pytest", "-q", f"--junit-xml={results}", *arguments]
-    status = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
-    return _judged([results] if results.exists() else [], status, "pytest")
+    running.unlink(missing_ok=True)
+    limit = ("-o", f"faulthandler_timeout={TEST_LIMIT_S}", "-o", "faulthandler_exit_on_timeout=true")
+    command = [str(runtime.python), "-m", "pytest", "-q", f"--junit-xml={results}", *limit, *arguments]
+    status = _bounded(command, {**env, "EXAONE_TEST_RUNNING": str(running), "EXAONE_TEST_MARK": mark})
+    subprocess.run([sys.executable, str(LEFTOVERS), mark], check=False)  # of a run that could not do so itself
+    at = f" in {running.read_text(encoding='utf-8')}" if running.exists() else ""
+    return _judged([results] if results.exists() else [], status, "pytest", at)
+
+
+def _bounded(command: Sequence[str], env: Mapping[str, str]) -> int:
+    """Run a command in the root for at most `LIMIT_S`; returns its exit status."""
+    with subprocess.Popen(command, cwd=ROOT, env=env) as process:
+        try:
+            return process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            print(f"-- not done after {LIMIT_S:g} s: ended", flush=True)
+            process.send_signal(signal.SIGABRT)  # pytest says where it stands
+            try:
+                return process.wait(10.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return process.wait()
+        except BaseException:
+            process.kill()
+            raise
 
 
 def with_numpy_1(runtime: Runtime, report: Report) -> Outcome:
@@ -175,7 +206,7 @@ def colcon(runtime: Runtime, report: Report) -> Outcome:
     variables["EXAONE_INSTALL_SPACE"] = str(workspace / "install")
     chosen = ["--pytest-args", "test/test_installed.py", "-m", "installed"]
     test = [*program, "test", *where, "--executor", "sequential", "--event-handlers", "console_direct+", *chosen]
-    status = subprocess.run(test, cwd=ROOT, env=variables, check=False).returncode
+    status = _bounded(test, variables)
     results = [path for path in (workspace / "build").rglob("*.xml") if _is_junit(path)]
     return _judged(results, status, "colcon test")
 
@@ -184,8 +215,15 @@ def _is_junit(path: Path) -> bool:
     return path.name == "pytest.xml" or path.name.endswith(".xunit.xml")
 
 
-def _judged(results: Sequence[Path], status: int, program: str) -> Outcome:
-    """Sum JUnit files; a run that ended badly or ran nothing is a failure even where no test says so."""
+def _judged(results: Sequence[Path], status: int, program: str, at: str = "") -> Outcome:
+    """Sum JUnit files; a run that ended badly or ran nothing is a failure even where no test says so.
+
+    Args:
+        results: the files.
+        status: exit status of the program.
+        program: what ran.
+        at: where it was when it ended without a result, for the note.
+    """
     passed = failed = skipped = 0
     for path in results:
         for suite in ElementTree.parse(path).getroot().iter("testsuite"):
@@ -193,7 +231,7 @@ def _judged(results: Sequence[Path], status: int, program: str) -> Outcome:
             bad += int(suite.get("errors", 0))
             passed, failed, skipped = passed + tests - bad - skips, failed + bad, skipped + skips
     if failed == 0 and passed == 0:
-        return Outcome(0, 1, skipped, f"{program} ran no test (it ended with {status})")
+        return Outcome(0, 1, skipped, f"{program} has no result (it ended with {status}{at})")
     if failed == 0 and status != 0:
         return Outcome(passed, 1, skipped, f"{program} ended with {status}")
     return Outcome(passed, failed, skipped)

@@ -32,7 +32,7 @@ def test_results_are_summed(tmp_path: Path) -> None:
 def test_a_lane_that_ran_nothing_has_failed(tmp_path: Path, suites: tuple[str, ...]) -> None:
     outcome = judged(tmp_path, *suites, status=5)
     assert (outcome.passed, outcome.failed) == (0, 1)
-    assert "ran no test" in outcome.note
+    assert "no result" in outcome.note
 
 
 def test_a_bad_end_counts_even_where_every_test_passed(tmp_path: Path) -> None:
@@ -73,6 +73,31 @@ def test_what_fails_twice_or_often_has_failed(tmp_path: Path, here: Runtime, num
     tests = tmp_path / "test_bad.py"
     tests.write_text("\n\n".join(f"def test_{i}():\n    assert False" for i in range(number)))
     assert lanes.pytest("lane", here, str(tests), require=()).failed == number
+
+
+def test_a_crash_names_its_test_and_gets_no_second_try(tmp_path: Path, here: Runtime) -> None:
+    """Not even where an earlier run left one failed test that would pass now."""
+    tests = tmp_path / "test_crash.py"
+    tests.write_text("def test_it():\n    assert False")
+    assert lanes.pytest("lane", here, str(tests), require=()).failed == 1
+    tests.write_text("import os\n\n\ndef test_it():\n    os.abort()\n")
+    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'test'}"}
+    outcome = lanes.pytest("lane", here, "-p", "conftest", str(tests), require=(), variables=variables)
+    assert (outcome.passed, outcome.failed) == (0, 1)
+    assert outcome.note == "pytest has no result (it ended with -6 in test_crash.py::test_it)"
+
+
+@pytest.mark.parametrize(("limit", "status"), [("TEST_LIMIT_S", 1), ("LIMIT_S", -6)])
+def test_a_hang_is_shown_and_ended(
+    tmp_path: Path, here: Runtime, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], limit: str,
+    status: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(lanes, limit, 5)
+    tests = tmp_path / "test_hang.py"
+    tests.write_text("import threading\n\n\ndef test_it():\n    threading.Event().wait(600)\n")
+    outcome = lanes.pytest("lane", here, str(tests), require=())
+    assert (outcome.passed, outcome.failed) == (0, 1) and f"ended with {status}" in outcome.note
+    assert "in test_it" in capfd.readouterr().err
 
 
 def test_a_wrong_lane_name_is_refused_with_the_right_ones() -> None:
