@@ -104,7 +104,7 @@ def test_the_installed_node_starts_is_seen_and_ends(install_space: Path) -> None
     try:
         names = output_of(install_space, sys.executable, "-c", WATCHER, "perception").split()
         node.send_signal(signal.SIGINT)
-        said, _ = node.communicate(timeout=30)
+        said, _ = node.communicate(timeout=60)
     finally:
         node.kill()
         node.wait()

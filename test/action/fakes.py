@@ -128,7 +128,7 @@ class Robot:
 
     def await_chunk(self) -> None:
         """Wait until the head's next chunk has been taken over."""
-        assert self.chunk_came.acquire(timeout=20), f"no chunk came; errors: {self.errors}"
+        assert self.chunk_came.acquire(timeout=60), f"no chunk came; errors: {self.errors}"
 
     def wait_for_head(self) -> None:
         """Wait until the head has nothing to do at this moment of simulated time."""
@@ -136,7 +136,7 @@ class Robot:
         with runner._changed:
             runner._changed.notify_all()
             idle = runner._changed.wait_for(
-                lambda: not runner._active or (runner._thinking_since_ns is None and not runner._wants_chunk()), 20
+                lambda: not runner._active or (runner._thinking_since_ns is None and not runner._wants_chunk()), 60
             )
         assert idle, "the head is stuck"
 

@@ -154,12 +154,12 @@ def test_a_head_that_raises_ends_the_goal_with_its_words(made: list[Robot]) -> N
         raise ZeroDivisionError("oops")
 
     robot = ready(made, CallableHead(SPEC, refuse))
-    outcome = robot.runner.wait(20)
+    outcome = robot.runner.wait(60)
     assert outcome is not None
     assert (outcome.reason, outcome.message) == (Stop.HEAD_FAILED, "there is no target to reach for")
     assert robot.errors == []
     robot = ready(made, CallableHead(SPEC, crash))
-    outcome = robot.runner.wait(20)
+    outcome = robot.runner.wait(60)
     assert outcome is not None
     assert outcome.message == "head 'test_head' failed: ZeroDivisionError: oops"
     assert "Traceback" in robot.errors[0]
@@ -167,14 +167,14 @@ def test_a_head_that_raises_ends_the_goal_with_its_words(made: list[Robot]) -> N
 
 def test_what_is_no_chunk_ends_the_goal_and_not_the_head_s_thread(made: list[Robot]) -> None:
     robot = ready(made, CallableHead(SPEC, lambda *_: {"actions": [[0.0]]}))
-    outcome = robot.runner.wait(20)
+    outcome = robot.runner.wait(60)
     assert outcome is not None
     assert outcome.reason is Stop.HEAD_FAILED
     assert outcome.message == "head 'test_head' returned dict; expected ActionChunk"
     robot.wait_for_head()
     robot.feed()
     assert robot.runner.start("again") is None
-    assert robot.runner.wait(20) is not None
+    assert robot.runner.wait(60) is not None
 
 
 def test_a_head_that_hangs_ends_the_goal_and_blocks_the_next(made: list[Robot]) -> None:
@@ -182,11 +182,11 @@ def test_a_head_that_hangs_ends_the_goal_and_blocks_the_next(made: list[Robot]) 
 
     def hang(observation: Observation, prefix: NDArray[np.float32], delay_steps: int) -> ActionChunk:
         thinking.set()
-        release.wait(20)
+        release.wait(60)
         return HoldHead(SPEC).predict(observation, prefix, delay_steps)
 
     robot = ready(made, CallableHead(SPEC, hang))
-    assert thinking.wait(20)
+    assert thinking.wait(60)
     robot.steps(70, wait=False)  # 2.3 s
     assert ended(robot) is Stop.HEAD_LATE
     refused = robot.runner.start("again")
@@ -195,7 +195,7 @@ def test_a_head_that_hangs_ends_the_goal_and_blocks_the_next(made: list[Robot]) 
     release.set()
     robot.wait_for_head()
     with robot.runner._changed:
-        assert robot.runner._changed.wait_for(lambda: robot.runner._thinking_since_ns is None, 20)
+        assert robot.runner._changed.wait_for(lambda: robot.runner._thinking_since_ns is None, 60)
     assert robot.chunks == []  # what the head made for the old goal is thrown away
     assert robot.runner.start("again") is None
 
@@ -280,13 +280,13 @@ def test_a_slow_head_starves_the_plan(made: list[Robot]) -> None:
         calls.append(delay_steps)
         if len(calls) > 1:
             second.set()
-            release.wait(20)
+            release.wait(60)
         return HoldHead(SPEC).predict(observation, prefix, delay_steps)
 
     robot = ready(made, CallableHead(SPEC, predict))
     robot.await_chunk()
     robot.steps(10, wait=False)
-    assert second.wait(20)
+    assert second.wait(60)
     robot.steps(30, wait=False)
     assert ended(robot) is Stop.STARVED
     release.set()
@@ -335,7 +335,7 @@ def test_a_first_chunk_that_took_long_begins_when_it_arrives(made: list[Robot]) 
     replay, release = ReplayHead(SPEC, recorded, SPEC.fps), threading.Event()
 
     def predict(observation: Observation, prefix: NDArray[np.float32], delay_steps: int) -> ActionChunk:
-        release.wait(20)
+        release.wait(60)
         return replay.predict(observation, prefix, delay_steps)
 
     robot = ready(made, CallableHead(SPEC, predict))

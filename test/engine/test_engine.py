@@ -243,7 +243,7 @@ class Halt:
     def __call__(self, call: int) -> None:
         if call == 2:
             self.reached.set()
-            assert self.go_on.wait(20)
+            assert self.go_on.wait(60)
 
 
 def in_background(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
@@ -264,12 +264,12 @@ def test_a_second_thread_is_refused_by_name_and_harms_nothing(open_engine: Opene
     halt = Halt()
     engine = open_engine(StrictBackend(on_run=halt))
     thread, results = in_background(lambda: comparable(engine, TASKS))
-    assert halt.reached.wait(20)
+    assert halt.reached.wait(60)
     for call in (lambda: engine.answer(picture(), TASKS), lambda: engine.look(picture())):
         with pytest.raises(EngineError, match=r"while thread 'answering' is using the engine"):
             call()
     halt.go_on.set()
-    thread.join(20)
+    thread.join(60)
     assert results == [comparable(open_engine(), TASKS)]
     assert engine.answer(picture(), TASKS[:1]).answers[0].outcome is Outcome.DONE
 
@@ -279,15 +279,15 @@ def test_close_from_another_thread_ends_the_answer_first(open_engine: Opener) ->
     backend = StrictBackend(on_run=halt)
     engine = open_engine(backend)
     answering, results = in_background(lambda: engine.answer(picture(), TASKS))
-    assert halt.reached.wait(20)
+    assert halt.reached.wait(60)
     closing = threading.Thread(target=engine.close)
     closing.start()
     while not engine._closing:
         pass
     assert not backend.closed, "the backend is in use"
     halt.go_on.set()
-    answering.join(20)
-    closing.join(20)
+    answering.join(60)
+    closing.join(60)
     assert isinstance(results[0], EngineError) and "closed during answer" in str(results[0])
     assert backend.closed and len(backend.calls) == 3
 

@@ -144,6 +144,17 @@ class ArmPeer:
                 self.changed.wait(min(left_s, 0.1) if each else left_s)
             return found
 
+    def keep_trying(self, attempt: Callable[[], T], enough: Callable[[T], bool], what: str) -> T:
+        """Try again and again until it is enough; returns what the last attempt did.
+
+        By the clock, not by a number of attempts: on an idle machine dozens of them pass before a message arrives.
+        """
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not enough(found := attempt()):
+            assert time.monotonic() < deadline_s, f"tried in vain for {what}; the last attempt gave {found}"
+            self._stopping.wait(0.05)
+        return found
+
     def status(self, key: str, value: str) -> dict[str, str]:
         """Wait until diagnostics say so."""
         return self.wait(lambda: self._diagnostics if self._diagnostics.get(key) == value else None, f"{key}={value}")
@@ -182,8 +193,11 @@ class ArmPeer:
 
     def reset_estop(self) -> tuple[bool, str]:
         client = self.node.create_client(Trigger, "reset_estop")
-        assert client.wait_for_service(PATIENCE_S)
-        response = self.await_future(client.call_async(Trigger.Request()))
+        try:
+            assert client.wait_for_service(PATIENCE_S)
+            response = self.await_future(client.call_async(Trigger.Request()))
+        finally:
+            self._executor.create_task(lambda: self.node.destroy_client(client))
         return bool(response.success), str(response.message)
 
     def await_future(self, future: Any) -> Any:

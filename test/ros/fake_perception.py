@@ -14,8 +14,8 @@ from fake_engine import FakeEngine, HungEngine
 
 from exaone_ros.errors import CheckpointError
 from exaone_ros.nodes.perception import Perception
+from exaone_ros.ros import spin
 from exaone_ros.ros.perception_settings import Settings
-from exaone_ros.ros.spin import run_node
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--delay-s", type=float, default=0.0, help="each answer takes this long")
@@ -23,6 +23,7 @@ parser.add_argument("--failures", type=int, default=0, help="that many looks fai
 parser.add_argument("--dies-after", type=int, default=0, help="looks after which the first engine fails for ever")
 parser.add_argument("--hangs", action="store_true", help="the engine says that it hangs")
 parser.add_argument("--load-s", type=float, default=0.0, help="opening the engine takes this long")
+parser.add_argument("--end-within-s", type=float, default=30.0, help="patience with an end in order")
 options, _ = parser.parse_known_args(sys.argv[1 : sys.argv.index("--ros-args")])
 
 
@@ -40,4 +41,5 @@ def open_engine(settings: Settings) -> Any:
     return FakeEngine(delay_s=options.delay_s, failures=options.failures, dies_after=dies_after)
 
 
-run_node(lambda: Perception(open_engine))
+spin.END_WITHIN_S = options.end_within_s
+spin.run_node(lambda: Perception(open_engine))

@@ -34,6 +34,8 @@ from exaone_ros.ros.image import rgb_to_image
 from exaone_ros.ros.messages import ns_to_time, time_to_ns
 
 PATIENCE_S = 60.0
+PATIENT = {"max_age_s": 60.0, "camera_timeout_s": 60.0, "ask_deadline_s": 600.0}
+"""Parameters of a node whose tests are not about them: a test's machine may be busy for longer than a robot's."""
 T = TypeVar("T")
 ANSWERS = {"detections": Detection2DArray, "counts": ObjectCounts, "decision": Decision}
 
@@ -226,8 +228,15 @@ class Process:
                 [sys.executable, "-u", *command], stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
 
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
     def output(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def tail(self, lines: int = 15) -> str:
+        return "\n".join(self.output().splitlines()[-lines:])
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait for something that the process does to the file system; the end of the process ends the wait."""
@@ -274,8 +283,8 @@ _numbers = itertools.count()
 
 @contextmanager
 def perceiving(folder: Path, *options: str, command: Sequence[str] = (), **parameters: Any) -> Iterator[Pair]:
-    """A perception node in a namespace of its own, by default without a model, and its peer."""
-    number = next(_numbers)
+    """A perception node in a namespace of its own, by default without a model and `PATIENT`, and its peer."""
+    number, parameters = next(_numbers), PATIENT | parameters
     peer = Peer(f"test{number}")
     try:
         with running(

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
-from arm_peer import ArmPeer, acting
+from arm_peer import PATIENCE_S, ArmPeer, acting
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
@@ -40,13 +40,13 @@ def await_seen(peer: ArmPeer) -> RunPolicy.Result:
 
     What is published just after discovery may be missed.
     """
-    for _ in range(40):
+
+    def attempt() -> RunPolicy.Result:
         peer.see(LABEL, TOP, RADIUS_M, HEIGHT_M)
         peer.decide(LABEL)
-        result = peer.run()
-        if result.stop != RunPolicy.Result.STOP_NO_TARGET:
-            return result
-    raise AssertionError(f"no target was taken: {result.message}")
+        return peer.run()
+
+    return peer.keep_trying(attempt, lambda result: result.stop != RunPolicy.Result.STOP_NO_TARGET, "a target")
 
 
 def hand_distance_m(peer: ArmPeer) -> float:
@@ -68,9 +68,10 @@ def test_reaches_for_the_decided_object_and_every_command_is_lawful(tmp_path: Pa
         assert (result.stop, result.message) == ("done", "")
         assert result.success
         assert result.chunks >= 3
-        assert hand_distance_m(peer) < 0.01
-        assert len(peer.feedback) > 3
-        assert peer.chunks[-1].done
+        # The result may overtake what came before it on other topics.
+        peer.wait(lambda: len(peer.feedback) > 3, "feedback")
+        peer.wait(lambda: peer.chunks and peer.chunks[-1].done, "the last chunk")
+        peer.wait(lambda: hand_distance_m(peer) < 0.01, "the hand within 10 mm")
         spec = load_robot(None, robot_mjcf).spec
         assert peer.chunks[0].spec_hash == spec.hash
         assert len(peer.chunks[0].positions) == spec.horizon * len(spec.joints)
@@ -85,14 +86,15 @@ def test_what_was_not_seen_is_not_reached_for(tmp_path: Path) -> None:
     with acting(tmp_path, "unseen") as (peer, process):
         ready(peer)
         stops = set()
-        for _ in range(40):
+
+        def attempt() -> str:
             peer.see(LABEL, TOP, RADIUS_M, HEIGHT_M)
             result = peer.run(target="blue mug")
             stops.add(result.stop)
-            if "no 'blue mug' is among the detections; seen: ['red cylinder']" in result.message:
-                break
-        else:
-            raise AssertionError(result.message)
+            return str(result.message)
+
+        words = "no 'blue mug' is among the detections; seen: ['red cylinder']"
+        peer.keep_trying(attempt, lambda message: words in message, "a refusal that says what was seen")
         assert stops == {"no_target"}
         assert "goal refused: no_target" in process.output()  # told, but without the words of a user
         assert "blue mug" not in process.output() and LABEL not in process.output()
@@ -109,17 +111,18 @@ def test_estop_holds_at_once_and_latches(tmp_path: Path) -> None:
         result = peer.result(handle)
         assert result.stop == RunPolicy.Result.STOP_ESTOP
         peer.status("estop", "latched")
-        at = len(peer.commands)
-        peer.wait(lambda: len(peer.commands) > at + 10, "the hold to be repeated")
-        held = [list(c.points[0].positions) for _, c in peer.commands[at:]]
-        assert all(h == held[0] for h in held)
-        assert np.abs(held[0]).max() > 0.1  # a position, not zeros
+
+        def held() -> list[float] | None:
+            newest = [list(command.points[0].positions) for _, command in peer.commands[-10:]]
+            return newest[0] if all(positions == newest[0] for positions in newest) else None
+
+        assert np.abs(peer.wait(held, "the hold to be repeated")).max() > 0.1  # a position, not zeros
         assert peer.run(instruction="wave").stop == "estop"
         assert peer.reset_estop() == (False, "the emergency stop is still pressed; release it first")
         peer.press_estop(False)
-        while not peer.reset_estop()[0]:
-            pass  # until the release has arrived
+        peer.keep_trying(peer.reset_estop, lambda answer: answer[0], "the release to arrive")
         peer.status("estop", "released")
+        peer.feedback.clear()
         handle = peer.send_goal("wave")
         peer.wait(lambda: peer.feedback, "feedback of the new goal")
         peer.await_future(handle.cancel_goal_async())
@@ -151,8 +154,14 @@ def test_a_lost_heartbeat_or_state_ends_the_goal(tmp_path: Path) -> None:
         assert peer.result(handle).stop == "heartbeat_lost"
         assert peer.run(instruction="stay").stop == "heartbeat_lost"
         peer.heart_beats = True
-        while (stop := peer.run(instruction="stay", deadline=0.2).stop) != "deadline":
-            assert stop == "heartbeat_lost"  # until the first beat is there
+        stops: list[str] = []
+
+        def attempt() -> str:
+            stops.append(str(peer.run(instruction="stay", deadline=0.2).stop))
+            return stops[-1]
+
+        peer.keep_trying(attempt, lambda stop: stop == "deadline", "the first beat to arrive")
+        assert set(stops) <= {"heartbeat_lost", "deadline"}
         handle = peer.send_goal("stay")
         assert peer.run(instruction="stay").stop == "busy"
         peer.sends_joints = False
@@ -163,7 +172,7 @@ def test_lifecycle_and_bad_configuration(tmp_path: Path) -> None:
     with acting(tmp_path, "cycle", head="hold", autostart=False) as (peer, process):
         peer.status("state", "unconfigured")
         change = peer.node.create_client(ChangeState, "action_head/change_state")
-        assert change.wait_for_service(20)
+        assert change.wait_for_service(PATIENCE_S)
 
         def transition(number: int) -> bool:
             request = ChangeState.Request(transition=Transition(id=number))
@@ -182,8 +191,10 @@ def test_lifecycle_and_bad_configuration(tmp_path: Path) -> None:
         assert transition(Transition.TRANSITION_CLEANUP)
         assert transition(Transition.TRANSITION_CONFIGURE)
         assert transition(Transition.TRANSITION_ACTIVATE)
-        while (stop := peer.run(instruction="stay").stop) in ("heartbeat_lost", "state_lost"):
-            pass  # until both have come
+        waits = ("heartbeat_lost", "state_lost")  # until both have come
+        stop = peer.keep_trying(
+            lambda: str(peer.run(instruction="stay").stop), lambda stop: stop not in waits, "beat and joints"
+        )
         assert stop == "estop"  # what is latched stays so
         assert transition(Transition.TRANSITION_DEACTIVATE)
         assert process.end(signal.SIGINT) == 0

@@ -61,7 +61,7 @@ def test_without_a_subscriber_nothing_is_subscribed_to_or_drawn() -> None:
         assert abs(int(picture[20, 20, 0]) - 90) < 4
         peer.node.destroy_subscription(subscription)
         peer.wait(lambda: not peer.companion.takes_images, "the end of the image subscription")
-        assert not peer.companion.images_held
+        peer.wait(lambda: not peer.companion.images_held, "the images to be let go")
 
 
 def test_what_was_read_from_an_earlier_image_says_so() -> None:

@@ -80,7 +80,7 @@ def test_the_video_shows_the_answered_frames(out: Path, summary: dict[str, Any])
 def test_a_model_that_is_not_there_ends_the_demo_with_the_reason(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "exaone_ros.nodes.demo", "--out", str(tmp_path / "out")]
     command += ["--model", "/no/such/model"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=200, env=dict(os.environ))
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=dict(os.environ))
     assert run.returncode == 1
     assert "/no/such/model" in run.stdout.replace("\n", "")
 
@@ -89,6 +89,6 @@ def test_results_of_somebody_else_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "logs").mkdir()  # as many a directory has
     command = [sys.executable, "-m", "exaone_ros.nodes.demo", "--out", str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=dict(os.environ))
     assert run.returncode == 2
     assert (tmp_path / "thesis.tex").read_text() == "years of work"

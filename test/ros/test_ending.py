@@ -34,7 +34,7 @@ def test_a_node_ends_amid_an_answer(tmp_path: Path, signal_number: signal.Signal
 
 
 def test_a_node_ends_although_it_is_stuck_in_loading_its_model(tmp_path: Path) -> None:
-    with perceiving(tmp_path, "--load-s", "600") as pair:
+    with perceiving(tmp_path, "--load-s", "600", "--end-within-s", "1.8") as pair:
         pair.peer.state_of_health("configuring")
         assert pair.process.end(signal.SIGTERM) == 0
         assert OUT_OF_ORDER in pair.process.output()

@@ -45,7 +45,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             peer.listen(Detection2DArray, f"{camera}/detections")
         peer.listen(ObjectCounts, "wrist/counts")
         peer.listen(Status, "status")
-        peer.state_of_health("starting")
+        # The first of these lasts for camera_timeout_s only.
+        peer.wait(lambda: peer.diagnostics().get("state") in ("starting", "stale_camera"), "an active node")
         assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=EACH)).success
         yield made
 
@@ -86,8 +87,13 @@ def test_a_camera_that_is_not_there_degrades_the_node_and_is_named(pair: Pair) -
     assert topics["wrist"] == f"/{peer.namespace}/hand/image/compressed"
     ages = {camera.name: camera.age for camera in status.cameras}
     assert ages["lost"] < 0 <= ages["front"] and status.node == f"/{peer.namespace}/perception"
-    parts = {entry.name.rpartition(": ")[2] for message in peer.received["diagnostics"] for entry in message.status}
-    assert parts >= {"node", "camera front", "camera wrist", "camera lost", "engine"}
+
+    def parts() -> set[str]:
+        messages = list(peer.received["diagnostics"])
+        return {entry.name.rpartition(": ")[2] for message in messages for entry in message.status}
+
+    wanted_parts = {"node", "camera front", "camera wrist", "camera lost", "engine"}
+    peer.wait(lambda: parts() >= wanted_parts, "a status of each part")
 
 
 def test_a_broken_camera_does_not_stop_the_others(pair: Pair) -> None:

@@ -56,8 +56,8 @@ def test_answers_carry_the_stamp_and_frame_of_the_image(peer: Peer) -> None:
     assert (decision.task, decision.choice, decision.outcome) == ("way", "blocked", Decision.OUTCOME_DONE)
     assert list(decision.options) == ["clear", "blocked", "person"]
     assert sum(decision.probabilities) == pytest.approx(1.0)
-    assert decision.latency.nanosec > 0 and decision.latency.sec == decision.age.sec == 0
-    assert decision.age.nanosec > 0 and counts.age.nanosec > 0
+    for time in (decision.latency, decision.age, counts.age):
+        assert 0 < time.sec * S + time.nanosec < 60 * S
 
 
 def test_nothing_seen_is_an_answer(peer: Peer) -> None:
@@ -113,18 +113,15 @@ def test_stamps_that_are_not_fresh_are_never_answered(peer: Peer) -> None:
     fresh = peer.send(image)
     peer.answer("decision", fresh)
     refused = {
-        "stale": peer.now_ns() - 5 * S,
+        "stale": peer.now_ns() - 120 * S,
         "future_stamp": peer.now_ns() + 60 * S,
         "zero_stamp": 0,
         "out_of_order": fresh - S // 10,
         "repeated_stamp": fresh,
     }
-    assert peer.set_parameter("max_age_s", 60.0)[0]  # so that the last two are not merely old
-    refused["stale"] -= 60 * S
     for reason, stamp_ns in refused.items():
         peer.send(image, stamp_ns)
         peer.counted(f"dropped.{reason}")
-    assert peer.set_parameter("max_age_s", 1.0)[0]
     peer.answer("decision", peer.send(image))
     del refused["repeated_stamp"]
     for topic in ("detections", "counts", "decision"):
@@ -209,7 +206,7 @@ def test_live_parameters_change_at_once_and_the_rest_waits_for_configure(peer: P
     assert peer.set_parameter("max_age_s", 30.0) == (True, "")
     stamp_ns = peer.send(red_box(1, 1, 9, 9), peer.now_ns() + S // 100)
     peer.answer("detections", stamp_ns)
-    assert peer.set_parameter("max_age_s", 1.0)[0]
+    assert peer.set_parameter("max_age_s", 60.0)[0]
 
 
 def test_the_life_cycle_can_be_gone_through_again_and_again(peer: Peer) -> None:
@@ -351,7 +348,7 @@ def test_several_faults_in_the_parameters_are_told_together(tmp_path: Path) -> N
 def test_a_fault_in_the_parameters_can_be_put_right(tmp_path: Path) -> None:
     with perceiving(tmp_path, max_age_s=-1.0) as pair:
         assert "max_age_s" in pair.peer.state_of_health("configure_failed")["reason"]
-        assert pair.peer.set_parameter("max_age_s", 1.5)[0]
+        assert pair.peer.set_parameter("max_age_s", 30.0)[0]
         assert pair.peer.transition("configure") and pair.peer.transition("activate")
         pair.peer.warm_up()
 

@@ -78,10 +78,11 @@ def test_what_perception_decides_is_where_the_hand_goes(tmp_path: Path) -> None:
         assert isinstance(peer, Watcher)
         peer.wait(lambda: int(peer._diagnostics.get("state.taken", "0")) > 5, "joint states of the simulator")
         peer.wait(lambda: peer.decisions and peer.detections, "answers of perception")
-        for _ in range(60):
-            result = peer.run(instruction="pick the red cube")  # no target: perception's decision says what
-            if result.stop != "no_target":  # until the node has heard a decision and boxes too
-                break
+        result = peer.keep_trying(
+            lambda: peer.run(instruction="pick the red cube"),  # no target: perception's decision says what
+            lambda result: result.stop != "no_target",  # until the node has heard a decision and boxes too
+            "a target",
+        )
         assert (result.stop, result.message) == ("done", "")
         assert result.success and result.chunks >= 3
         decision = peer.decisions[0]

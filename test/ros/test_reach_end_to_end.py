@@ -19,6 +19,7 @@ from arm_peer import acting
 from peer import running
 from robot_watcher import Watcher, distance_m
 
+from exaone_interfaces.action import RunPolicy
 from exaone_ros.action.heads.reach import ReachSettings
 from exaone_ros.errors import ExaoneError
 from exaone_ros.nodes.simulator import PARAMETERS, settings_from
@@ -54,11 +55,13 @@ def test_the_hand_arrives_over_the_red_cube(tmp_path: Path) -> None:
     ):
         assert isinstance(peer, Watcher)
         peer.wait(lambda: int(peer._diagnostics.get("state.taken", "0")) > 5, "joint states of the simulator")
-        for _ in range(60):
+
+        def attempt() -> RunPolicy.Result:
             peer.decide(LABEL)
-            result = peer.run(instruction="pick the red cube")
-            if result.stop != "no_target":  # until the first image and this decision have arrived
-                break
+            return peer.run(instruction="pick the red cube")
+
+        # Until the first image and a decision have arrived.
+        result = peer.keep_trying(attempt, lambda result: result.stop != "no_target", "a target")
         assert (result.stop, result.message) == ("done", "")
         # A busy machine simulates more slowly than this clock: what was commanded last is held until it is reached.
         goal = true_top() + np.array([0.0, 0.0, ReachSettings().hover_m])

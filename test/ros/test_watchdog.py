@@ -41,7 +41,8 @@ def test_a_camera_that_is_killed_is_noticed_and_its_return_too(tmp_path: Path) -
         assert last.reason and last.cameras[0].state == "stale_camera" and last.cameras[0].age > 2.0
         states = [status.state for status in peer.received["status"]]
         changes = sum(now == "stale_camera" != before for before, now in itertools.pairwise(states))
-        assert 2 <= changes <= pair.process.output().count("-> stale_camera") <= changes + 1  # not for each second
+        # Not for each second. One may have been told before we listened, and one is perhaps on its way to us.
+        assert 2 <= changes <= pair.process.output().count("-> stale_camera") <= changes + 2
 
 
 def test_an_engine_that_fails_is_opened_anew_and_told_once(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_damaged_record_means_that_nothing_was_done(tmp_path: Path) -> None:
 def hold(directory: Path, order, held, go) -> None:
     with exclusive(directory):
         held.set()
-        assert go.wait(30)
+        assert go.wait(60)
         order.put("first")
 
 
@@ -61,10 +61,10 @@ def test_two_set_ups_of_one_folder_wait_for_each_other(tmp_path: Path) -> None:
     first = context.Process(target=hold, args=(tmp_path / "venv", order, held, go))
     second = context.Process(target=follow, args=(tmp_path / "venv", order))
     first.start()
-    assert held.wait(30)
+    assert held.wait(60)
     second.start()
     go.set()
-    first.join(30)
-    second.join(30)
+    first.join(60)
+    second.join(60)
     assert (first.exitcode, second.exitcode) == (0, 0)
     assert [order.get(), order.get()] == ["first", "second"]

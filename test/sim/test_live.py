@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from exaone_ros.errors import SimulationError
-from exaone_ros.sim.live import CameraMoment, LiveSettings, LiveSimulation, example_settings
+from exaone_ros.sim.live import MAX_DEBT_S, CameraMoment, LiveSettings, LiveSimulation, example_settings
 from exaone_ros.sim.trajectory import Trajectory
 from exaone_ros.sim.world import HeadMotion, JointStates
 
 pytest.importorskip("mujoco")
+
+LONG_S = 120.0
 
 
 class Listener:
@@ -45,13 +47,13 @@ def running(
     try:
         yield simulation, listener
     finally:
-        assert simulation.stop()
+        assert simulation.stop(LONG_S)
 
 
 def test_frames_and_joints_come_with_rising_stamps_of_their_own_moment() -> None:
     with running(example_settings()) as (_, listener):
-        frames = [listener.frames.get(timeout=20) for _ in range(5)]
-        joints = [listener.joints.get(timeout=20) for _ in range(5)]
+        frames = [listener.frames.get(timeout=LONG_S) for _ in range(5)]
+        joints = [listener.joints.get(timeout=LONG_S) for _ in range(5)]
     assert all(a.stamp_ns < b.stamp_ns for a, b in itertools.pairwise(frames))
     assert all(a[0] < b[0] for a, b in itertools.pairwise(joints))
     assert frames[0].stamp_ns > 0 and frames[0].frame.image.shape == (120, 160, 3)
@@ -63,11 +65,12 @@ def test_frames_and_joints_come_with_rising_stamps_of_their_own_moment() -> None
 
 def test_physics_keeps_to_the_wall_clock() -> None:
     with running(example_settings(rate_hz=1.0)) as (simulation, listener):
-        listener.joints.get(timeout=20)
+        listener.joints.get(timeout=LONG_S)
         start_s, simulated_s = time.monotonic(), simulation.world.time_s
-        while simulation.world.time_s < simulated_s + 0.5:
-            listener.joints.get(timeout=20)
-        assert time.monotonic() - start_s > 0.4  # never faster than real time
+        while simulation.world.time_s < simulated_s + 1.0:
+            listener.joints.get(timeout=LONG_S)
+        # Never faster than real time, but for what it may catch up with after the machine was busy with something else.
+        assert time.monotonic() - start_s > 1.0 - MAX_DEBT_S - 0.1
 
 
 def test_scenes_change_at_their_period_and_follow_the_seed() -> None:
@@ -75,7 +78,7 @@ def test_scenes_change_at_their_period_and_follow_the_seed() -> None:
     with running(settings) as (_, listener):
         seen: dict[int, CameraMoment] = {}
         while len(seen) < 3:
-            moment = listener.frames.get(timeout=20)
+            moment = listener.frames.get(timeout=LONG_S)
             seen[int(moment.time_s / 0.3)] = moment
     for index, moment in seen.items():
         expected = {(o.colour, o.shape) for o in settings.scene(index).objects}
@@ -86,9 +89,9 @@ def test_scenes_change_at_their_period_and_follow_the_seed() -> None:
 def test_trajectory_moves_the_joint() -> None:
     with running(example_settings()) as (simulation, listener):
         simulation.set_trajectory(Trajectory.checked(["head_pan"], [0.1], [[0.5]]))
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + LONG_S
         while True:
-            _, states = listener.joints.get(timeout=20)
+            _, states = listener.joints.get(timeout=LONG_S)
             if abs(states.positions[states.names.index("head_pan")] - 0.5) < 0.05:
                 break
             assert time.monotonic() < deadline_s
@@ -96,7 +99,7 @@ def test_trajectory_moves_the_joint() -> None:
 
 def test_head_motion_moves_the_picture() -> None:
     with running(example_settings(head_motion=HeadMotion(0.3, 0.0, 1.0))) as (_, listener):
-        frames = [listener.frames.get(timeout=20).frame.image for _ in range(6)]
+        frames = [listener.frames.get(timeout=LONG_S).frame.image for _ in range(6)]
     assert any(not np.array_equal(frames[0], image) for image in frames[1:])
 
 
@@ -108,8 +111,8 @@ def test_an_error_in_a_listener_ends_the_simulation_and_is_told() -> None:
         raise RuntimeError("nobody takes frames here")
 
     with running(example_settings(), broken) as (_, listener):
-        assert called.wait(20)
-        assert "nobody takes frames" in str(listener.failures.get(timeout=20))
+        assert called.wait(LONG_S)
+        assert "nobody takes frames" in str(listener.failures.get(timeout=LONG_S))
 
 
 def test_renderer_that_cannot_start_raises_at_start() -> None:
