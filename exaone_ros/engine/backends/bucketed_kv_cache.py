@@ -8,6 +8,7 @@ written.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar
 
@@ -17,8 +18,11 @@ from numpy.typing import NDArray
 from exaone_ros.engine.backends.kv_cache import CAPACITY_STEP, HostKvCache, KvCache
 from exaone_ros.model.config import TextConfig
 
-SMALLEST_BUCKET = 512
+SHORT_BUCKETS = (128, 192, 256, 384, 512)
+"""A prompt head of a small image, questions on it, longer answers: each pays for its own length."""
 BUCKET_GROWTH = 4
+ROOM_BEHIND_COPY = 64
+"""Who copies a prompt head writes a question behind it at once, and should not have to move for that."""
 
 Cache = TypeVar("Cache", bound=KvCache)
 Move = Callable[[Cache, int, Cache, Sequence[int], int], None]
@@ -26,8 +30,8 @@ Move = Callable[[Cache, int, Cache, Sequence[int], int], None]
 
 def bucket_bounds(context: int) -> tuple[int, ...]:
     """Positions that the slots of each bucket may hold, ascending; the last is the context."""
-    bounds = []
-    bound = SMALLEST_BUCKET
+    bounds = [bound for bound in SHORT_BUCKETS if bound < context]
+    bound = SHORT_BUCKETS[-1] * BUCKET_GROWTH
     while bound < context:
         bounds.append(bound)
         bound *= BUCKET_GROWTH
@@ -57,13 +61,28 @@ class BucketedKvCache(Generic[Cache]):
         """Of `held` [slots], what lies in this bucket: nothing for slots that live elsewhere."""
         return np.where(self._bucket == bucket, held, 0)
 
-    def fit(self, slot: int, start: int, end: int, held: NDArray[np.int64]) -> set[int]:
+    def company(self, rows: Sequence[tuple[int, int, int]]) -> int:
+        """The least bucket for the rows of a call, each a slot, a start and an end.
+
+        Among short rows those that hold more decide for all: a run of its own costs a row more than a larger capacity.
+        """
+        wanted = (max(self.bucket(slot) if start else 0, self._bucket_of(end)) for slot, start, end in rows)
+        return max((bucket for bucket in wanted if self.bounds[bucket] <= SHORT_BUCKETS[-1]), default=0)
+
+    def fit(self, slot: int, start: int, end: int, held: NDArray[np.int64], least: int = 0) -> set[int]:
         """Let a slot live where `end` positions fit, keeping its first `start`: the caller's `held` must say so next.
+
+        Args:
+            slot: that is to be written to.
+            start: where.
+            end: behind the last position.
+            held: int64 [slots].
+            least: bucket that it should live in at least.
 
         Returns:
             The buckets whose memory moved.
         """
-        wanted = int(np.searchsorted(self.bounds, end))
+        wanted = max(self._bucket_of(end), least)
         found = self.bucket(slot)
         if wanted == found or (wanted < found and start):
             return set()
@@ -100,7 +119,7 @@ class BucketedKvCache(Generic[Cache]):
 
     def copy(self, source: int, targets: Sequence[int], length: int, held: NDArray[np.int64]) -> set[int]:
         """Copy the first `length` positions of a slot into others; returns the buckets whose memory moved."""
-        wanted, found = int(np.searchsorted(self.bounds, length)), self.bucket(source)
+        wanted, found = self._bucket_of(length + ROOM_BEHIND_COPY), self.bucket(source)
         if wanted == found:
             self.caches[found].copy(source, targets, length)
             moved: set[int] = set()
@@ -108,6 +127,9 @@ class BucketedKvCache(Generic[Cache]):
             moved = self._carry(source, found, targets, wanted, length, held)
         self._bucket[list(targets)] = wanted
         return moved
+
+    def _bucket_of(self, positions: int) -> int:
+        return min(bisect_left(self.bounds, positions), len(self.bounds) - 1)
 
     def _carry(
         self, source: int, found: int, targets: Sequence[int], wanted: int, length: int, held: NDArray[np.int64]
@@ -122,7 +144,9 @@ class BucketedKvCache(Generic[Cache]):
 def host_buckets(config: TextConfig, slots: int, context: int) -> BucketedKvCache[HostKvCache]:
     """Buckets in main memory."""
     bounds = bucket_bounds(context)
-    caches = [HostKvCache(config, slots, bound) for bound in bounds]
+    caches = [
+        HostKvCache(config, slots, bound, shorter + 1) for shorter, bound in zip((0, *bounds), bounds, strict=False)
+    ]
     return BucketedKvCache(bounds, caches, slots, _move_on_host)
 
 

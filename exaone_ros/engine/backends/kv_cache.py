@@ -54,12 +54,18 @@ class HostKvCache:
     """KV caches in main memory.
 
     Memory for the full context is reserved at once; the system gives out pages only as they are written.
+
+    Args:
+        config: of the decoder.
+        slots: how many there are.
+        context: positions that a slot can have.
+        least: positions that a slot has at least; what is bound to the memory then stays valid where less is held.
     """
 
-    def __init__(self, config: TextConfig, slots: int, context: int) -> None:
+    def __init__(self, config: TextConfig, slots: int, context: int, least: int = 1) -> None:
         self.names = cache_names(config)
-        self.capacity = min(CAPACITY_STEP, context)
-        self._slots, self._context = slots, context
+        self._slots, self._context, self._least = slots, context, least
+        self.capacity = self._rounded(least)
         self._heads, self._head_dim = config.kv_heads, config.head_dim
         # Zeros, not garbage: a masked NaN would still turn the weighted sum of values into NaN.
         size = slots * config.kv_heads * context * config.head_dim
@@ -67,8 +73,7 @@ class HostKvCache:
 
     def ensure(self, positions: int, held: NDArray[np.int64], *, tight: bool = False) -> bool:
         """Grow to the next step that holds `positions`; shrink when `tight`, or less than half of it is used."""
-        used = max(positions, int(held.max()))
-        wanted = min(-(-used // CAPACITY_STEP) * CAPACITY_STEP, self._context)
+        wanted = self._rounded(max(positions, int(held.max()), self._least))
         if wanted == self.capacity or (not tight and self.capacity // 2 < wanted <= self.capacity):
             return False
         old, new = self.capacity, wanted
@@ -76,6 +81,9 @@ class HostKvCache:
             self._move(memory, old, new, held)
         self.capacity = new
         return True
+
+    def _rounded(self, positions: int) -> int:
+        return min(-(-positions // CAPACITY_STEP) * CAPACITY_STEP, self._context)
 
     def _move(self, memory: NDArray[np.float32], old: int, new: int, held: NDArray[np.int64]) -> None:
         """Lay a tensor out anew inside its memory, in the order in which no block is overwritten before it moved."""

@@ -82,8 +82,9 @@ class SlotGraph:
             EngineError: the runtime failed.
         """
         results: dict[int, RowResult] = {}
+        least = self._caches.company([(row.slot, row.start, row.start + len(row.tokens)) for row in rows])
         for row in rows:
-            self._forget(self._caches.fit(row.slot, row.start, row.start + len(row.tokens), self.held))
+            self._forget(self._caches.fit(row.slot, row.start, row.start + len(row.tokens), self.held, least))
             self.held[row.slot] = row.start
         for bucket in sorted({self._caches.bucket(row.slot) for row in rows}):
             chosen = [i for i, row in enumerate(rows) if self._caches.bucket(row.slot) == bucket]

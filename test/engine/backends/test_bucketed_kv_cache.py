@@ -18,8 +18,8 @@ SLOTS, CONTEXT = 4, 1100
 class Written:
     """Buckets used as a backend uses them, and what each slot must hold by now."""
 
-    def __init__(self) -> None:
-        self.buckets = host_buckets(CONFIG, SLOTS, CONTEXT)
+    def __init__(self, context: int = CONTEXT) -> None:
+        self.buckets = host_buckets(CONFIG, SLOTS, context)
         self.held = np.zeros(SLOTS, np.int64)
         self._expected = [np.zeros(0, np.float32) for _ in range(SLOTS)]
 
@@ -50,7 +50,13 @@ class Written:
 
 @pytest.mark.parametrize(
     ("context", "bounds"),
-    [(100, (100,)), (512, (512,)), (513, (512, 513)), (1024, (512, 1024)), (9000, (512, 2048, 8192, 9000))],
+    [
+        (100, (100,)),
+        (128, (128,)),
+        (400, (128, 192, 256, 384, 400)),
+        (513, (128, 192, 256, 384, 512, 513)),
+        (9000, (128, 192, 256, 384, 512, 2048, 8192, 9000)),
+    ],
 )
 def test_bounds_reach_up_to_the_context(context: int, bounds: tuple[int, ...]) -> None:
     assert bucket_bounds(context) == bounds
@@ -61,14 +67,16 @@ def test_a_long_slot_leaves_the_capacity_of_short_ones_alone() -> None:
     buckets = written.buckets
     for slot, start, end in ((0, 0, 100), (1, 0, 500), (1, 500, 700), (2, 0, 60)):
         written.write(slot, start, end)
-    assert [buckets.bucket(slot) for slot in range(3)] == [0, 1, 0]
-    assert buckets.caches[0].capacity == 128 and buckets.caches[1].capacity == 768
-    written.copy(1, 3, 90)
+    assert [buckets.bucket(slot) for slot in range(3)] == [0, 5, 0]
+    assert buckets.caches[0].capacity == 128 and buckets.caches[5].capacity == 768
+    written.copy(1, 3, 60)
     assert buckets.bucket(3) == 0, "a copy of little lives with the short ones"
+    written.copy(1, 3, 90)
+    assert buckets.bucket(3) == 1, "but has room for what is written behind it"
     written.write(1, 600, 650)
-    assert buckets.bucket(1) == 1
+    assert buckets.bucket(1) == 5
     written.write(1, 300, 310)
-    assert buckets.bucket(1) == 1, "nobody moves down while it holds something"
+    assert buckets.bucket(1) == 5, "nobody moves down while it holds something"
     written.check()
     written.write(1, 0, 10)
     assert buckets.bucket(1) == 0, "a new start is a new choice"
@@ -76,17 +84,42 @@ def test_a_long_slot_leaves_the_capacity_of_short_ones_alone() -> None:
 
 
 def test_a_long_slot_makes_way_for_a_run_of_short_ones() -> None:
+    written = Written(3000)
+    buckets = written.buckets
+    for slot, end in ((0, 600), (1, 1500), (2, 513), (3, 610)):
+        written.write(slot, 0, end)
+    assert [buckets.bucket(slot) for slot in range(4)] == [5, 5, 5, 5] and buckets.caches[5].capacity == 1536
+    assert 5 in buckets.make_way(5, 601, {0}, written.held)
+    assert [buckets.bucket(slot) for slot in range(4)] == [5, 6, 5, 5], "610 fit into the 640 that the run takes anyway"
+    written.write(0, 600, 601)
+    assert buckets.caches[5].capacity == 640
+    written.check()
+    assert buckets.make_way(6, 1, set(), written.held) == set(), "nowhere to go from the last bucket"
+
+
+def test_short_rows_of_a_call_live_together_and_long_ones_elsewhere() -> None:
     written = Written()
     buckets = written.buckets
-    for slot, end in ((0, 300), (1, 450), (2, 100), (3, 380)):
+    for slot, end in ((0, 100), (1, 200), (2, 700)):
         written.write(slot, 0, end)
-    assert buckets.caches[0].capacity == 512
-    assert 1 in buckets.make_way(0, 301, {0}, written.held)
-    assert [buckets.bucket(slot) for slot in range(4)] == [0, 1, 0, 0], "380 fit into the 384 that the run takes anyway"
-    written.write(0, 300, 301)
-    assert buckets.caches[0].capacity == 384
+    assert [buckets.bucket(slot) for slot in range(3)] == [0, 2, 5]
+    least = buckets.company([(0, 100, 101), (1, 200, 201), (2, 700, 701)])
+    assert least == 2, "the longer of the short ones decides; the long one does not"
+    assert buckets.company([(0, 100, 101)]) == 0 and buckets.company([(2, 700, 701)]) == 0
+    assert buckets.company([(1, 0, 90)]) == 0, "a row that starts anew goes where it fits"
+    buckets.fit(0, 100, 101, written.held, least)
+    buckets.fit(2, 700, 701, written.held, least)
+    assert [buckets.bucket(slot) for slot in range(3)] == [2, 2, 5]
     written.check()
-    assert buckets.make_way(1, 1, set(), written.held) == set(), "nowhere to go from the last bucket"
+
+
+def test_memory_of_a_short_bucket_never_moves() -> None:
+    """What a decode step has bound to it stays bound."""
+    written = Written()
+    capacities = [cache.capacity for cache in written.buckets.caches]
+    for slot, end in ((0, 180), (1, 250), (2, 380), (0, 20), (1, 512), (3, 130)):
+        written.write(slot, 0, end)
+        assert [cache.capacity for cache in written.buckets.caches] == capacities == [128, 192, 256, 384, 512, 640]
 
 
 @settings(deadline=None, max_examples=30)

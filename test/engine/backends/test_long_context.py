@@ -54,3 +54,25 @@ def test_tokens_past_4096_and_a_short_neighbour(name: str, long_text: tuple[Path
     (again,) = backend.run([Row(2, LENGTH, ids[LENGTH : LENGTH + 1])])
     assert relative_error(again[-1], expected[1]) < 1e-3
     backend.close()
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_rows_that_outgrow_one_short_cache_after_the_other(name: str, long_text: tuple[Path, np.ndarray]) -> None:
+    """Two questions on one prompt head, decoded together from 120 to 270 positions, the second behind the first."""
+    directory, ids = long_text
+    head, behind, steps = 120, 60, [1, 7, 30, 1, 40, 12, 1]
+    expected = logits(directory, ids[: head + sum(steps)])
+    backend = open_backend(name, directory, slots=4, context=CONTEXT, threads=1)
+    backend.run([Row(3, 0, ids[:head], logits=0)])
+    backend.copy(3, [0, 1], head)
+    backend.copy(3, [1], head - behind)
+    at = head
+    for step in steps:
+        first, second = ids[at : at + step], ids[at - behind : at - behind + step]
+        found = backend.run([Row(0, at, first, logits=step), Row(1, at - behind, second, logits=step)])
+        for start, part in ((at, found[0]), (at - behind, found[1])):
+            assert relative_error(part, expected[start : start + step]) < 1e-3
+        at += step
+    (again,) = backend.run([Row(2, 0, ids[:50])])
+    assert relative_error(again[-1], expected[49]) < 1e-3
+    backend.close()
