@@ -25,6 +25,7 @@ from exaone_ros.training.splits import frame_seed
 from exaone_ros.view.tally import percentiles
 
 Images = Sequence[NDArray[np.uint8]]
+# Nothing is drafted in either: the same frames come round again and again, and drafts would know them by heart.
 STREAM_TOKENS = 256
 PERIOD_S = 0.2
 """Of the perception tasks: 5 Hz."""
@@ -68,7 +69,7 @@ def later_questions(model: Path, images: Images, threads: int) -> dict[str, Any]
     first: list[list[float]] = []
     later: list[list[float]] = []
     together: list[float] = []
-    with Engine.open(model, threads=threads, slots=len(tasks) + 2) as engine:
+    with Engine.open(model, threads=threads, slots=len(tasks) + 2, speculation=None) as engine:
         engine.answer(images[0], tasks)  # the first call allocates; nobody's first frame counts
         for image in images:
             first.append([])
@@ -108,7 +109,7 @@ def reasoning_beside(model: Path, images: Images, threads: int, periods: int) ->
         were timed of each kind.
     """
     latencies: dict[bool, list[float]] = {False: [], True: []}
-    with EngineService(Engine.open(model, threads=threads)) as service:
+    with EngineService(Engine.open(model, threads=threads, speculation=None)) as service:
         first = Picture(images[0])
         step_s = _decode_step(service, first)
         _perceive(service, first)

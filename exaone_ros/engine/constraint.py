@@ -30,6 +30,10 @@ class Constraint(Protocol):
         """All tokens that have to follow now, empty where there is a choice; they count as taken."""
         ...
 
+    def spelled(self) -> tuple[int, ...]:
+        """The tokenizer's spelling of text that has to follow but may be made of other tokens too; mostly empty."""
+        ...
+
     def allowed(self) -> NDArray[np.int64]:
         """Ids among which to choose, ascending, not empty. The caller only reads the array."""
         ...
@@ -53,6 +57,9 @@ class FreeText:
 
     def forced(self) -> list[int]:
         return []
+
+    def spelled(self) -> tuple[int, ...]:
+        return ()
 
     def allowed(self) -> NDArray[np.int64]:
         return self._allowed
@@ -114,6 +121,9 @@ class Thinking:
         tokens, self._forced = self._forced, []
         self.complete = self.concluded or THINK_END in self._text
         return tokens
+
+    def spelled(self) -> tuple[int, ...]:
+        return ()
 
     def allowed(self) -> NDArray[np.int64]:
         table = self._table

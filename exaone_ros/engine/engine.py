@@ -21,7 +21,7 @@ from exaone_ros.engine.request import MAX_PICTURES, Image, Picture, Request
 from exaone_ros.engine.sampling import GREEDY, Sampling
 from exaone_ros.engine.scheduler import Scheduler, Scheduling
 from exaone_ros.engine.sequence import Outcome
-from exaone_ros.engine.speculation import Speculation
+from exaone_ros.engine.speculation import CHEAP, Speculation
 from exaone_ros.engine.timings import Meter
 from exaone_ros.engine.token_table import TokenTable
 from exaone_ros.errors import EngineError, ImageError
@@ -75,7 +75,7 @@ class Engine:
         threads: int = 0,
         device: str = "cpu",
         scheduling: Scheduling | None = None,
-        speculation: Speculation | None = None,
+        speculation: Speculation | None = CHEAP,
     ) -> Engine:
         """Load a checkpoint directory.
 

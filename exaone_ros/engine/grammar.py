@@ -113,6 +113,10 @@ class JsonAnswer:
             tokens.append(self._table.byte_tokens[byte])
         return tokens
 
+    def spelled(self) -> tuple[int, ...]:
+        text = self._matcher.compute_ff_bytes()
+        return self._table.spelled(text) if text else ()
+
     def allowed(self) -> NDArray[np.int64]:
         ids = self._ids_of(self._matcher.compute_bitmask())
         if ids.size == 0 or self._matcher.is_error():

@@ -205,6 +205,10 @@ class Sequence:
         """All tokens behind the prompt: reasoning, tags, answer, run or not."""
         return tuple(self._tokens[self.question.tokens.size :])
 
+    def latest(self, count: int) -> list[int]:
+        """The last `count` tokens of what is written, with the question before it, run or not; fewer if there are."""
+        return self._tokens[-count:]
+
     @property
     def key(self) -> tuple[str, bytes]:
         """The same for the same question on another frame."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Backend, DraftRow, drafting, named_failures
 from exaone_ros.engine.constraint import Constraint
+from exaone_ros.engine.ngram import Habit
 from exaone_ros.errors import EngineError
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST_MTP = 3
 MOST_PREVIOUS = 64
+MOST_NGRAM = 16
 LONGEST_CHAIN = 4
 """Tokens through which the MTP layer is led one by one to a guess, at most: each costs a run of it."""
 FIRST_GUESSES = 4
@@ -41,6 +44,9 @@ class Speculation:
             fewer come true.
         mtp: guesses of the checkpoint's MTP layer in a step at most, 0 to 3, where there is no last answer to draft
             from, or where it has just foreseen nothing; 0 = none. Needs a backend and a checkpoint that have the layer.
+        ngram: tokens drafted in a step at most, 0 to 16, of forced text whose spelling in tokens is left open, and of
+            what has mostly followed the last tokens in earlier answers of any question, where the last answer has
+            nothing or has just foreseen nothing; 0 = none. Asks no model, and is seldom wrong.
 
     Raises:
         EngineError: a value is out of range.
@@ -48,29 +54,38 @@ class Speculation:
 
     previous: int = 0
     mtp: int = 0
+    ngram: int = 0
 
     @property
     def on(self) -> bool:
         """Anything is drafted at all."""
-        return self.previous > 0 or self.mtp > 0
+        return self.previous > 0 or self.mtp > 0 or self.ngram > 0
 
     def __post_init__(self) -> None:
-        for name, value, most in (("previous", self.previous, MOST_PREVIOUS), ("mtp", self.mtp, MOST_MTP)):
+        for name, value, most in (
+            ("previous", self.previous, MOST_PREVIOUS),
+            ("mtp", self.mtp, MOST_MTP),
+            ("ngram", self.ngram, MOST_NGRAM),
+        ):
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
                 raise EngineError(f"speculation: {name} is {value!r}; expected an integer from 0 to {most}")
+
+
+CHEAP = Speculation(ngram=4)
+"""What an engine drafts where nobody says otherwise: it costs next to nothing and needs no particular checkpoint."""
 
 
 class Draft:
     """Tokens behind those that a sequence runs next, as far as its rules allow them.
 
     Args:
-        constraints: the sequence's; copied, as a draft takes tokens that may never come.
+        constraints: the sequence's; copied where guesses are checked, as a draft takes tokens that may never come.
         due: what the sequence runs next.
         room: tokens that the draft may have.
     """
 
     def __init__(self, constraints: list[Constraint], due: list[int], room: int) -> None:
-        self._constraints = [constraint.copy() for constraint in constraints]
+        self._originals = constraints
         self._room = room
         self.due = due
         self.tokens: list[int] = []
@@ -82,6 +97,21 @@ class Draft:
     def guess(self, logits: NDArray[np.float32]) -> None:
         """Take the most probable of the allowed tokens; logits float32 [vocab]."""
         self._extend(lambda allowed: int(allowed[logits[allowed].argmax()]))
+
+    @cached_property
+    def _constraints(self) -> list[Constraint]:
+        """Made when first needed: copying a grammar's state costs about as much as choosing a token."""
+        return [constraint.copy() for constraint in self._originals]
+
+    def spelled(self) -> tuple[int, ...]:
+        """Tokens that spell what has to follow the tokens that are due; empty where nothing has to."""
+        return self._originals[0].spelled() if self.open else ()
+
+    def presume(self, tokens: list[int]) -> None:
+        """Take tokens that nobody has checked against the rules; ends the draft."""
+        self.tokens += tokens[: max(0, self._room - len(self.tokens))]
+        self.guesses = len(self.tokens)
+        self.open = False
 
     def take(self, token: int) -> None:
         """Take one token with what it forces; one that the rules do not allow ends the draft."""
@@ -218,7 +248,9 @@ class MtpLayer:
 
 
 class Speculator:
-    """Asks the drafters in turn: the last answer first, the MTP layer where that has nothing or foresaw nothing.
+    """Asks the drafters in turn: the last answer, habit, the MTP layer; the next where one has nothing.
+
+    The last answer is passed over after it foresaw nothing, where there is anybody else.
 
     Args:
         backend: runs the model.
@@ -231,7 +263,10 @@ class Speculator:
     def __init__(self, backend: Backend, settings: Speculation) -> None:
         self._context = backend.limits.context
         self._previous = PreviousAnswer(settings.previous) if settings.previous else None
+        self._habit = Habit(settings.ngram) if settings.ngram else None
         self._mtp = MtpLayer(backend, settings.mtp) if settings.mtp else None
+        everybody: tuple[Drafter | None, ...] = (self._previous, self._habit, self._mtp)
+        self._drafters = [drafter for drafter in everybody if drafter is not None]
 
     def drafts(self, sequences: Mapping[int, Sequence]) -> dict[int, list[int]]:
         """Tokens to run behind those that are due, by slot; sequences for which nothing is guessed are left out.
@@ -244,13 +279,12 @@ class Speculator:
             draft = sequence.draft(self._context)
             if draft.open:
                 open_[slot] = sequence, draft
-        drafters: list[Drafter] = [drafter for drafter in (self._previous, self._mtp) if drafter is not None]
         made: dict[int, list[int]] = {}
-        for drafter in drafters:
+        for drafter in self._drafters:
             asked = {
                 slot: (sequence, draft)
                 for slot, (sequence, draft) in open_.items()
-                if not draft.tokens and (drafter is not self._previous or self._mtp is None or _helped(sequence))
+                if not draft.tokens and (drafter is not self._previous or len(self._drafters) == 1 or _helped(sequence))
             }
             if asked:
                 drafter.extend(asked)
@@ -262,8 +296,8 @@ class Speculator:
 
     def learn(self, sequence: Sequence) -> None:
         """A sequence has come to a good end."""
-        if self._previous is not None:
-            self._previous.learn(sequence)
+        for drafter in self._drafters:
+            drafter.learn(sequence)
 
 
 def _helped(sequence: Sequence) -> bool:

@@ -5,8 +5,9 @@ Knows nothing of prompts and chat templates (`model/chat.py` does) and nothing o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.errors import CheckpointError, require
+
+SPELLINGS_KEPT = 256
 
 
 class TokenTable:
@@ -41,6 +44,8 @@ class TokenTable:
             raise CheckpointError(f"end-of-turn ids are {list(end_of_turn)}; expected ids from 0 to {size - 1}")
         self.size = size
         self.end_of_turn = tuple(end_of_turn)
+        # Schemas have few forced texts, which come back in every answer.
+        self.spelled = lru_cache(maxsize=SPELLINGS_KEPT)(self._spell)
 
     @classmethod
     def open(cls, directory: Path, size: int, end_of_turn: Sequence[int]) -> TokenTable:
@@ -94,6 +99,11 @@ class TokenTable:
     def is_special(self, token: int) -> bool:
         """True for ids that must never stand inside text: special tokens, tags, padding."""
         return bool(self.handle.is_special_token(token))
+
+    def _spell(self, text: bytes) -> tuple[int, ...]:
+        """The tokens that the tokenizer makes of a text, up to one that is special and stands for no text."""
+        tokens = self.handle.tokenize_bytes(text)
+        return tuple(itertools.takewhile(lambda token: not self.is_special(token), tokens))
 
     def encode_markup(self, text: str) -> list[int]:
         """Tokens of a text that the host itself writes; a tag such as `</think>` becomes its token if it has one.

@@ -73,7 +73,7 @@ def open_engine(settings: Settings) -> Any:
         context=settings.context,
         threads=settings.threads,
         device=settings.device,
-        speculation=Speculation(previous=settings.draft_previous, mtp=settings.draft_mtp),
+        speculation=Speculation(previous=settings.draft_previous, mtp=settings.draft_mtp, ngram=settings.draft_ngram),
     )
     return EngineService(engine, max_open=MAX_OPEN_REQUESTS, hang_s=settings.engine_timeout_s)
 

@@ -41,6 +41,8 @@ PARAMETERS = (
               minimum=256, maximum=262144),
     Parameter("draft_previous", 8, "Tokens of the last answer to the same question that are guessed and verified in "
               "one step; 0 = none. Changes no answer.", minimum=0, maximum=64),
+    Parameter("draft_ngram", 4, "Tokens guessed from the grammar and from what mostly followed in earlier answers, and "
+              "verified in one step; 0 = none. Changes no answer.", minimum=0, maximum=16),
     Parameter("draft_mtp", 0, "Guesses of the checkpoint's MTP layer that are verified in one step; 0 = none. Changes "
               "no answer.", minimum=0, maximum=3),
     Parameter("tasks_file", "", "YAML file of the standing tasks; empty = the package's config/tasks.yaml."),
@@ -144,6 +146,7 @@ class Settings:
     server_url: str = ""
     server_model: str = ""
     draft_previous: int = 0
+    draft_ngram: int = 0
     draft_mtp: int = 0
 
     @property
@@ -186,6 +189,7 @@ class Settings:
             server_url=values["server_url"],
             server_model=values["server_model"],
             draft_previous=values["draft_previous"],
+            draft_ngram=values["draft_ngram"],
             draft_mtp=values["draft_mtp"],
         )
 

@@ -25,6 +25,7 @@ SETTINGS: dict[str, Speculation | None] = {
     "mtp 1": Speculation(mtp=1),
     "mtp 2": Speculation(mtp=2),
     "mtp 3": Speculation(mtp=3),
+    "ngram 4": Speculation(ngram=4),
     "previous 8": Speculation(previous=8),
     "previous 32": Speculation(previous=32),
     "previous 16, mtp 2": Speculation(previous=16, mtp=2),

@@ -165,7 +165,9 @@ def test_a_layer_that_fails_ends_the_questions_of_that_step_by_name(make: Maker)
     assert all("failed in draft: MemoryError" in str(s.error) for s in failed)
 
 
-@pytest.mark.parametrize("bad", [{"mtp": 4}, {"mtp": -1}, {"mtp": True}, {"previous": 65}, {"previous": 1.5}])
+@pytest.mark.parametrize(
+    "bad", [{"mtp": 4}, {"mtp": -1}, {"mtp": True}, {"previous": 65}, {"previous": 1.5}, {"ngram": 17}]
+)
 def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(EngineError, match=f"speculation: {next(iter(bad))} is"):
         Speculation(**bad)
@@ -208,7 +210,8 @@ def checkpoint(request: pytest.FixtureRequest, model_dir: Path, tmp_path_factory
 def test_answers_of_a_real_decoder_are_the_same_with_every_setting(checkpoint: Path) -> None:
     images = [np.random.default_rng(seed).integers(0, 256, (112, 140, 3), dtype=np.uint8) for seed in (0, 0)]
     found: dict[Speculation | None, list[list[str]]] = {}
-    for setting in (None, Speculation(mtp=3), Speculation(previous=16), Speculation(previous=4, mtp=2)):
+    settings = (Speculation(mtp=3), Speculation(previous=16), Speculation(previous=4, mtp=2), Speculation(ngram=4))
+    for setting in (None, *settings, Speculation(previous=8, ngram=16, mtp=1)):
         with Engine.open(checkpoint, threads=1, speculation=setting) as engine:
             results = [engine.answer(image, TASKS) for image in images]
         found[setting] = [[a.text + a.reasoning for a in result.answers] for result in results]
