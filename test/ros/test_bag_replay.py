@@ -17,6 +17,7 @@ pytest.importorskip("mujoco")
 
 from data.make_tabletop_bag import record
 from rclpy.qos import ReliabilityPolicy
+from support.graph import the_one
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.nodes.replay import CAMERA_TOPICS
@@ -153,7 +154,7 @@ def test_the_qos_of_a_replay_is_overridden_and_a_wrong_name_refused() -> None:
                     BagPlayer(node, BUNDLED_BAG, CAMERA_TOPICS)
             else:
                 BagPlayer(node, BUNDLED_BAG, CAMERA_TOPICS)
-                (end,) = node.get_publishers_info_by_topic(CAMERA_TOPICS[0])
+                end = the_one(lambda: node.get_publishers_info_by_topic(CAMERA_TOPICS[0]))  # noqa: B023
                 assert end.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
         finally:
             node.destroy_node()

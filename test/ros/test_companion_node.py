@@ -11,6 +11,7 @@ import yaml
 from companion_peer import FRAME_ID, accompanied, answer, counts, decision, detections, header
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
+from support.graph import the_one
 
 from exaone_ros.ros.annotated import Newest, jpeg_message, lines_of
 from exaone_ros.ros.companion_settings import PARAMETERS
@@ -121,9 +122,9 @@ def test_the_qos_of_its_topics_is_overridden() -> None:
     }
     with accompanied("own", **overrides) as peer:
         peer.companion.open_all()
-        (image_raw,) = peer.node.get_subscriptions_info_by_topic("/own/image_raw")
-        (annotated,) = peer.node.get_publishers_info_by_topic("/own/annotated")
-        (detections_in,) = peer.node.get_subscriptions_info_by_topic("/own/detections")
+        image_raw = the_one(lambda: peer.node.get_subscriptions_info_by_topic("/own/image_raw"))
+        annotated = the_one(lambda: peer.node.get_publishers_info_by_topic("/own/annotated"))
+        detections_in = the_one(lambda: peer.node.get_subscriptions_info_by_topic("/own/detections"))
         best_effort = [end.qos_profile.reliability is BEST_EFFORT for end in (image_raw, annotated, detections_in)]
         assert best_effort == [True, True, False]
         given = peer.companion.get_parameters_by_prefix("qos_overrides")

@@ -17,6 +17,7 @@ pytest.importorskip("rclpy")
 from peer import Pair, Peer, perceiving, red_box
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
+from support.graph import the_one
 
 from exaone_interfaces.msg import Answer, Decision, Task, Tasks
 from exaone_interfaces.srv import GetTasks, SetTasks
@@ -323,8 +324,8 @@ def test_the_qos_of_topics_is_overridden_and_a_wrong_name_refused(tmp_path: Path
         peer = pair.peer
         peer.publisher(Image, reliable=False)  # would not match a reliable subscription
         peer.stream(red_box(1, 1, 9, 9), lambda: peer.received["counts"], "an answer", reliable=False)
-        (decision,) = peer.node.get_publishers_info_by_topic(f"/{peer.namespace}/decision")
-        (counts,) = peer.node.get_publishers_info_by_topic(f"/{peer.namespace}/counts")
+        decision = the_one(lambda: peer.node.get_publishers_info_by_topic(f"/{peer.namespace}/decision"))
+        counts = the_one(lambda: peer.node.get_publishers_info_by_topic(f"/{peer.namespace}/counts"))
         assert decision.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
         assert counts.qos_profile.reliability == ReliabilityPolicy.RELIABLE
     wrong = {"qos_overrides./NS/desicion.publisher.depth": 3}
