@@ -49,15 +49,14 @@ def messages_of(bag: Path) -> dict[str, dict[int, Any]]:
     return found
 
 
-def plain(name: str, message: Any) -> Any:
-    """What an answer says, without how long it took."""
+def plain(name: str, message: Any) -> tuple[Any, list[float]]:
+    """What an answer says, without how long it took, and how sure it is."""
     if name == "detections":
-        return [
-            (d.id, d.results[0].hypothesis.class_id, d.results[0].hypothesis.score, d.bbox) for d in message.detections
-        ]
+        found = [(d.id, d.results[0].hypothesis.class_id, d.bbox) for d in message.detections]
+        return found, [d.results[0].hypothesis.score for d in message.detections]
     if name == "counts":
-        return [(c.task, c.label, c.count, c.probability) for c in message.counts]
-    return message.choice, list(message.probabilities), message.reason, message.outcome
+        return [(c.task, c.label, c.count) for c in message.counts], [c.probability for c in message.counts]
+    return (message.choice, message.reason, message.outcome), list(message.probabilities)
 
 
 def replayed(running: Running, bag: Path) -> dict[int, dict[str, Any]]:
@@ -106,7 +105,10 @@ def test_a_replayed_bag_gets_the_answers_that_it_got_live(live: tuple[Running, P
         for name in ANSWERS:
             live_answer, answer = recorded[f"/exaone/{name}"][stamp_ns], heard[stamp_ns][name]
             assert answer.header == live_answer.header
-            assert plain(name, answer) == plain(name, live_answer), f"{name} of {stamp_ns}"
+            said, live_said = plain(name, answer), plain(name, live_answer)
+            assert said[0] == live_said[0], f"{name} of {stamp_ns}"
+            # How many tokens share a call of the decoder depends on what was drafted: that moves the last digits.
+            assert said[1] == pytest.approx(live_said[1], abs=1e-4), f"{name} of {stamp_ns}"
 
 
 @needs_weights
