@@ -47,9 +47,10 @@ def full(report: Report) -> Runtime:
 
 
 def kilted(report: Report) -> Outcome:
-    """The tests without torch on the second distribution."""
+    """The second distribution in a Python without torch, less what no ROS takes part in and other lanes show."""
     runtime = prepare("kilted", ["test"], report)
-    return lanes.pytest("kilted", runtime, "-m", "not slow and not installed", require=lanes.SMALL_MODULES)
+    chosen = ["-m", "not slow and not installed", *(f"--ignore={place}" for place in lanes.OF_ANY_ROS)]
+    return lanes.pytest("kilted", runtime, *chosen, require=lanes.SMALL_MODULES)
 
 
 LANES = {

@@ -38,6 +38,9 @@ TEST_LIMIT_S = 600
 LIMIT_S = 2400.0
 """A command of a lane that takes longer is ended."""
 
+OF_ANY_ROS = ("test/model", "test/engine/backends", "test/engine/tensorrt", "test/bench")
+"""Rooms that import no ROS, and whose tests take long."""
+
 RTX_TESTS = "test/engine/tensorrt/test_rtx_builder.py"
 
 NEWEST_PYTHON_WITH_NUMPY_1 = (3, 12)
