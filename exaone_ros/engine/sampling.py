@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.errors import EngineError, TaskError
-from exaone_ros.tasks.evidence import LaterTuple
 
 EVIDENCE_TOKENS = 64
 """Alternatives that are kept with a choice: all of them where the grammar allows no more than this."""
@@ -63,20 +61,36 @@ OCR_KOREAN = Sampling(temperature=0.6, top_p=0.95, top_k=20, presence_penalty=1.
 PRESETS = {"greedy": GREEDY, "general": GENERAL, "ocr_korean": OCR_KOREAN}
 
 
-@dataclass(frozen=True)
 class Choice:
-    """A chosen token.
+    """A chosen token. How sure the choice was is computed when somebody first asks: mostly nobody does.
 
-    Attributes:
+    Args:
         token: its id.
-        probability: of it among the allowed tokens, before temperature, cuts and penalty, 0..1.
-        alternatives: (id, probability) of the allowed tokens, most probable first, `token` included, at most
-            `EVIDENCE_TOKENS`; empty where one token was allowed.
+        allowed: the ids that it was chosen from, ascending.
+        logits: float32, theirs, all finite or -inf.
+        at: where among them the token is.
     """
 
-    token: int
-    probability: float
-    alternatives: Sequence[tuple[int, float]] = field(default=())
+    def __init__(self, token: int, allowed: NDArray[np.int64], logits: NDArray[np.float32], at: int) -> None:
+        self.token = token
+        self._allowed, self._logits, self._at = allowed, logits, at
+
+    @cached_property
+    def probability(self) -> float:
+        """Of the token among the allowed ones, before temperature, cuts and penalty, 0..1."""
+        return float(self._probabilities[self._at])
+
+    @cached_property
+    def alternatives(self) -> tuple[tuple[int, float], ...]:
+        """(id, probability) of the allowed tokens, most probable first, `token` included, at most `EVIDENCE_TOKENS`;
+        empty where one token was allowed."""
+        if self._allowed.size == 1:
+            return ()
+        return _most_probable(self._allowed, self._probabilities, self._at)
+
+    @cached_property
+    def _probabilities(self) -> NDArray[np.float64]:
+        return _softmax(self._logits.astype(np.float64))
 
 
 def choose(
@@ -85,8 +99,6 @@ def choose(
     sampling: Sampling,
     rng: np.random.Generator | None,
     chosen_before: NDArray[np.int64],
-    *,
-    evidence: bool = True,
 ) -> Choice:
     """Choose one of the allowed tokens.
 
@@ -96,35 +108,38 @@ def choose(
         sampling: how to choose.
         rng: advanced by one draw where the choice is sampled; greedy choices need none.
         chosen_before: ids that the presence penalty applies to, ascending.
-        evidence: whether alternatives are wanted (in free text nobody reads them).
 
     Raises:
         EngineError: a logit is NaN or infinite, or none of the allowed ones is finite.
     """
-    scores = logits.take(allowed).astype(np.float64)
-    best = scores.max()
-    if not math.isfinite(best):  # max() passes NaN on
+    found = logits.take(allowed)
+    at = int(found.argmax())
+    best = float(found[at])
+    if not math.isfinite(best):  # the first NaN, if there is one, is what argmax finds
         raise EngineError(
             f"the backend gave logits whose largest is {best} among {allowed.size} allowed tokens; expected finite "
             "numbers: the weights or the numeric format of the backend are broken"
         )
-    if allowed.size == 1:
-        return Choice(int(allowed[0]), 1.0)
-    probabilities = _softmax(scores)
+    if allowed.size > 1 and (sampling.temperature or (sampling.presence_penalty and chosen_before.size)):
+        at = _choose_otherwise(found.astype(np.float64), allowed, sampling, rng, chosen_before)
+    return Choice(int(allowed[at]), allowed, found, at)
+
+
+def _choose_otherwise(
+    scores: NDArray[np.float64],
+    allowed: NDArray[np.int64],
+    sampling: Sampling,
+    rng: np.random.Generator | None,
+    chosen_before: NDArray[np.int64],
+) -> int:
+    """Index of a choice that is not simply the largest score; changes `scores`."""
     if sampling.presence_penalty and chosen_before.size:
         scores -= sampling.presence_penalty * np.isin(allowed, chosen_before, assume_unique=True)
     if sampling.temperature == 0:
-        at = int(scores.argmax())
-    elif rng is None:
+        return int(scores.argmax())
+    if rng is None:
         raise EngineError("sampling at a temperature needs a random generator")
-    else:
-        at = _draw(scores, sampling, rng)
-    if not evidence:
-        return Choice(int(allowed[at]), float(probabilities[at]))
-    # A box has four coordinates of a thousand alternatives each, and its score needs none of them.
-    count = min(allowed.size, EVIDENCE_TOKENS)
-    alternatives = LaterTuple(count, partial(_most_probable, allowed, probabilities, at))
-    return Choice(int(allowed[at]), float(probabilities[at]), alternatives)
+    return _draw(scores, sampling, rng)
 
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,15 @@ from exaone_ros.engine.sampling import GREEDY, Sampling, choose
 from exaone_ros.engine.speculation import Draft
 from exaone_ros.engine.token_table import TokenTable
 from exaone_ros.errors import EngineError, ExaoneError, PromptTooLong
-from exaone_ros.tasks.evidence import Decoded, LaterTuple, TokenEvidence
+from exaone_ros.tasks.evidence import Decoded, LaterEvidence, TokenEvidence
 
 LEAST_ANSWER_TOKENS = 16
 """Room that a question needs behind its prompt; with less, not even a count could be written."""
 
 RESERVED_FOR_ANSWER = 256
 """Room that reasoning leaves to the answer where the context is short."""
+
+NOTHING_CHOSEN = np.zeros(0, np.int64)
 
 
 class Outcome(enum.Enum):
@@ -264,17 +266,19 @@ class Sequence:
 
     def _choose(self, logits: NDArray[np.float32]) -> None:
         constraint, sampling = self._constraints[0], self.question.sampling
-        before = np.array(sorted(self._chosen) if sampling.presence_penalty else [], np.int64)
+        before = np.array(sorted(self._chosen), np.int64) if sampling.presence_penalty else NOTHING_CHOSEN
         structured = isinstance(constraint, JsonAnswer)
         rng = self._rng if sampling.temperature else None
-        choice = choose(logits, constraint.allowed(), sampling, rng, before, evidence=structured)
+        choice = choose(logits, constraint.allowed(), sampling, rng, before)
         constraint.take(choice.token)
         self._chosen.add(choice.token)
         self.tokens_sampled += 1
-        text = self._table.token_bytes
-        named = partial(_named, choice.alternatives, text)
-        alternatives = LaterTuple(len(choice.alternatives), named) if choice.alternatives else ()
-        self._append(choice.token, TokenEvidence(text[choice.token], choice.probability, alternatives))
+        names = self._table.token_bytes
+        text = names[choice.token]
+        if structured:
+            self._append(choice.token, LaterEvidence(text, choice, names))
+        else:  # may go on for thousands of tokens: what they were chosen from is not kept, and of reasoning nothing is
+            self._append(choice.token, TokenEvidence(text, choice.probability if self.answering else 1.0))
 
     def _settle(self) -> None:
         """Take what is forced now, go on to the next constraint, end where nothing more may follow."""
@@ -315,9 +319,9 @@ class Sequence:
 
 def _common(tokens: Ordered[int], others: Ordered[int]) -> int:
     """How many tokens both begin with."""
-    pairs = zip(tokens, others, strict=False)
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(tokens), len(others)))
-
-
-def _named(tokens: Ordered[tuple[int, float]], names: Ordered[bytes]) -> tuple[tuple[bytes, float], ...]:
-    return tuple((names[token], probability) for token, probability in tokens)
+    at = 0
+    for one, other in zip(tokens, others, strict=False):
+        if one != other:
+            break
+        at += 1
+    return at

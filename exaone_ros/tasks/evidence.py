@@ -6,48 +6,11 @@ Bytes, not characters: a token may end in the middle of a Korean syllable.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import TypeVar, overload
-
-T = TypeVar("T")
-
-
-class LaterTuple(Sequence[T]):
-    """A tuple that is made when somebody first reads it; its length is known before. Compares like what is in it.
-
-    Args:
-        length: of the tuple.
-        make: makes it, once.
-    """
-
-    def __init__(self, length: int, make: Callable[[], tuple[T, ...]]) -> None:
-        self._length, self._make = length, make
-
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
-    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
-        return self._made[index]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and self._made == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash(self._made)
-
-    def __repr__(self) -> str:
-        return repr(self._made)
-
-    @cached_property
-    def _made(self) -> tuple[T, ...]:
-        return self._make()
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -83,6 +46,59 @@ class TokenEvidence:
             return self.probability
         head = self.text[:length]
         return min(1.0, sum(probability for text, probability in self.alternatives if text.startswith(head)))
+
+
+class Chosen(Protocol):
+    """How sure a choice was, computed when it is first read."""
+
+    @property
+    def probability(self) -> float:
+        """Of the token that was taken, 0..1."""
+        ...
+
+    @property
+    def alternatives(self) -> Sequence[tuple[int, float]]:
+        """Ids of the tokens that were allowed, with their probabilities, most probable first."""
+        ...
+
+
+class LaterEvidence(TokenEvidence):
+    """Evidence of a choice whose probabilities are computed when they are first read.
+
+    A box has four coordinates of a thousand alternatives each, and its score needs none of them.
+
+    Args:
+        text: the token's bytes.
+        chosen: the choice.
+        names: the bytes of every token, by its id.
+    """
+
+    def __init__(self, text: bytes, chosen: Chosen, names: Sequence[bytes]) -> None:
+        object.__setattr__(self, "text", text)  # as every frozen dataclass does
+        object.__setattr__(self, "_chosen", chosen)
+        object.__setattr__(self, "_names", names)
+
+    @cached_property
+    def probability(self) -> float:  # type: ignore[override]
+        return self._chosen.probability  # type: ignore[attr-defined, no-any-return]
+
+    @cached_property
+    def alternatives(self) -> Sequence[tuple[bytes, float]]:  # type: ignore[override]
+        names = self._names  # type: ignore[attr-defined]
+        return tuple((names[token], probability) for token, probability in self._chosen.alternatives)  # type: ignore[attr-defined]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenEvidence) and self._content == (other.text, other.probability, other.alternatives)
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    def __repr__(self) -> str:
+        return "TokenEvidence(text={!r}, probability={!r}, alternatives={!r})".format(*self._content)
+
+    @property
+    def _content(self) -> tuple[bytes, float, Sequence[tuple[bytes, float]]]:
+        return self.text, self.probability, self.alternatives
 
 
 @dataclass(frozen=True)

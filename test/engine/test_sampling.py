@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from exaone_ros.engine.sampling import EVIDENCE_TOKENS, GENERAL, GREEDY, OCR_KOREAN, Choice, Sampling, choose
 from exaone_ros.errors import EngineError, TaskError
+from exaone_ros.tasks.evidence import LaterEvidence, TokenEvidence
 
 NOTHING = np.array([], np.int64)
 
@@ -140,3 +141,38 @@ def test_minus_infinity_excludes_a_token() -> None:
 def test_settings_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(TaskError, match=f"{name}.*expected"):
         Sampling(**{name: value})  # type: ignore[arg-type]
+
+
+def test_evidence_is_computed_when_it_is_first_read_and_only_once() -> None:
+    class Counted:
+        reads = 0
+
+        @property
+        def probability(self) -> float:
+            self.reads += 1
+            return 0.75
+
+        @property
+        def alternatives(self) -> tuple[tuple[int, float], ...]:
+            self.reads += 1
+            return ((1, 0.75), (0, 0.25))
+
+    chosen = Counted()
+    later = LaterEvidence(b"ab", chosen, (b"a", b"ab"))
+    assert later.text == b"ab" and later.agreement(0) == 1.0 and chosen.reads == 0
+    assert not later.forced and later.agreement(1) == 1.0 and later.agreement(2) == 0.75
+    at_once = TokenEvidence(b"ab", 0.75, ((b"ab", 0.75), (b"a", 0.25)))
+    assert later == at_once and at_once == later and hash(later) == hash(at_once) and repr(later) == repr(at_once)
+    assert later != TokenEvidence(b"ab", 0.5) and later != "ab"
+    assert chosen.reads == 2
+
+
+def test_one_allowed_token_is_no_choice_and_broken_logits_are_named() -> None:
+    only = choose(np.array([1.0, 2.0, 3.0], np.float32), np.array([1]), GENERAL, None, NOTHING)
+    assert only.token == 1 and only.probability == 1.0 and only.alternatives == ()
+    for broken in (np.nan, np.inf):
+        logits = np.array([5.0, broken, 3.0], np.float32)
+        with pytest.raises(EngineError, match="weights or the numeric format"):
+            choose(logits, np.arange(3), GREEDY, None, NOTHING)
+    with pytest.raises(EngineError, match="-inf among 2"):
+        choose(np.full(3, -np.inf, np.float32), np.arange(2), GREEDY, None, NOTHING)
