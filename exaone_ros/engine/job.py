@@ -31,8 +31,8 @@ class Job:
         self.sequence: Sequence | None = None
         self.slot: int | None = None
         self.arrival = 0
-        self.calls_without = 0
-        """Calls of the backend since this job had a part in one."""
+        self.owed = 0
+        """Calls that others had while this job waited, less what its own were worth: see the scheduler's rules."""
         self.steps = 0
         """Steps in which choices were made for this job."""
         self.answer_steps = 0
@@ -56,7 +56,7 @@ class Job:
         Args:
             now_s: the time.
             step_s: how long a step takes.
-            answer_steps: how many the answer is likely to take.
+            answer_steps: how many the answer is likely to take; without a deadline nobody asks.
         """
         sequence, request = self.sequence, self.request
         if sequence is None or sequence.finished:

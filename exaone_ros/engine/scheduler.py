@@ -6,7 +6,9 @@ The rules, for which `Scheduler.step` is one turn:
   slots. A job that arrives is therefore kept waiting by lower ones for at most the call that is just under way.
 - **Equal priority shares.** Jobs of one priority join and leave one running batch at any step; a new picture is
   encoded and its head prefilled between their steps, one call at a time and long prompts in parts.
-- **Nobody starves.** A paused job gets one call after `Scheduling.starving_calls` calls of others.
+- **Nobody starves.** A paused job gets one call for every `Scheduling.starving_calls` calls of others. What it got
+  beyond that while nobody more important was there is credit, up to `CREDIT_CALLS` calls: a job that decodes in the
+  gaps between frames does not step into a frame's answers.
 - **Slots go by priority.** Where none is free, a kept prompt head goes first, then the least important job of lower
   priority: it gives up its slot, keeps what it has decoded, and goes on when there is room.
 - **Deadlines** order jobs of equal priority and end them: see `job.Job.check`.
@@ -37,6 +39,9 @@ from exaone_ros.tasks import SYSTEM
 
 QUESTIONS_KEPT = 256
 
+CREDIT_CALLS = 4
+"""Calls that a job may have had in advance: with more, it would wait too long when the gaps close."""
+
 
 @dataclass(frozen=True)
 class Scheduling:
@@ -44,7 +49,7 @@ class Scheduling:
 
     Attributes:
         prefill_tokens: tokens of prompts in one call of the decoder at most, >= 16: how long others may have to wait.
-        starving_calls: calls after which a paused job gets one, >= 1.
+        starving_calls: calls of others for which a paused job gets one, >= 1.
         kept_heads: prompt heads kept for later questions at most when nobody uses them; None = half of the slots.
         kept_pictures: encoded pictures kept at most, >= 1.
 
@@ -167,14 +172,14 @@ class Scheduler:
             return
         top = max(job.request.priority for job in jobs)
         patience = self._settings.starving_calls
-        chosen = {job for job in jobs if job.request.priority == top or job.calls_without >= patience}
+        chosen = {job for job in jobs if job.request.priority == top or job.owed >= patience}
         worked = self._prepare(chosen, meter)
         urgent = arrived() if worked else None
         if urgent is None or urgent <= top:
             self._join(chosen, meter)
             worked |= self._decode(chosen, meter)
         for job in self._jobs():
-            job.calls_without = 0 if job in worked else job.calls_without + 1
+            job.owed = max(job.owed - patience, -CREDIT_CALLS * patience) if job in worked else job.owed + 1
         if not worked and len(self._jobs()) == len(jobs):
             self._refuse(min(chosen, key=lambda job: job.rank), meter)
 
@@ -195,7 +200,8 @@ class Scheduler:
             elif job.cancelled:
                 self._end(job, meter, Outcome.CANCELLED)
             elif job.sequence is not None:
-                job.check(now_s, self._pace.step_s, self._pace.answer_steps(job.request.task))
+                steps = 0.0 if deadline_s is None else self._pace.answer_steps(job.request.task)
+                job.check(now_s, self._pace.step_s, steps)
                 if job.sequence.finished:
                     self._end(job, meter)
             elif deadline_s is not None and now_s >= deadline_s:
@@ -207,7 +213,7 @@ class Scheduler:
         waiting = [job for job in self._waiting if job in chosen]
         for job in waiting:
             job.head = job.head or self.heads.use(job.request.pictures)
-        for job in sorted(waiting, key=lambda job: (job.calls_without < patience, job.rank)):
+        for job in sorted(waiting, key=lambda job: (job.owed < patience, job.rank)):
             head = job.head
             if head is None or head.ready:
                 continue

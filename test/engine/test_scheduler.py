@@ -15,7 +15,7 @@ from engine.strict_backend import IMAGE_TOKEN, Content, StrictBackend
 from exaone_ros.engine.answers import TaskAnswer
 from exaone_ros.engine.job import Job
 from exaone_ros.engine.request import Picture, Request
-from exaone_ros.engine.scheduler import Scheduler, Scheduling
+from exaone_ros.engine.scheduler import CREDIT_CALLS, Scheduler, Scheduling
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.timings import Meter
 from exaone_ros.engine.token_table import TokenTable
@@ -219,6 +219,29 @@ def test_a_paused_task_is_not_starved(bench: Setup, alone: Callable[..., tuple[o
     assert "slow" in b.answers
     b.run()
     assert content(b.answers["slow"]) == alone(SLOW, picture(0))
+
+
+def test_what_a_task_got_in_the_gaps_keeps_it_out_of_a_frame(bench: Setup) -> None:
+    b = bench(starving_calls=4)
+    b.ask(SLOW, picture(0))
+    b.step(CREDIT_CALLS + 6)  # alone, it decodes on and on
+    (slow,) = {row.slot for row in b.backend.calls[-1]}
+    b.ask(Ask(name="urgent", question="?", answer_tokens=60), picture(0), priority=1)
+    before = len(b.backend.calls)
+    waited = 0
+    while slow not in {row.slot for row in b.backend.calls[-1]} or len(b.backend.calls) == before:
+        assert "urgent" not in b.answers, "it starves"
+        b.step()
+        waited += 1
+    assert waited > 4 * CREDIT_CALLS, "it was served although it had its share in advance"
+    assert waited <= 4 * (CREDIT_CALLS + 1) + 1, "it waited for longer than its credit and one turn"
+    # from now on nothing is left of its credit: one call for every four of others
+    turns = []
+    for _ in range(12):
+        b.step()
+        turns.append(slow in {row.slot for row in b.backend.calls[-1]})
+    assert "urgent" not in b.answers
+    assert [at for at, served in enumerate(turns) if served] == [4, 9]
 
 
 def test_with_equal_priority_the_earlier_deadline_gets_the_slot(bench: Setup) -> None:
