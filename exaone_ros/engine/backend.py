@@ -5,8 +5,7 @@ A Backend knows images, token ids, slots and logits. It knows no text, no gramma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -157,13 +156,23 @@ def drafting(backend: Backend) -> DraftingBackend | None:
     return backend if isinstance(backend, DraftingBackend) and backend.drafts else None
 
 
-@contextmanager
-def named_failures(backend: Backend, method: str) -> Iterator[None]:
-    """Whatever a runtime raises in the `with` block leaves it as an error of this package that names the backend."""
-    try:
-        yield
-    except ExaoneError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise EngineError(f"backend '{backend.name}' failed in {method}: {reason}") from error
+class named_failures:  # noqa: N801  # it is used like a function
+    """Whatever a runtime raises in the `with` block leaves it as an error of this package that names the backend.
+
+    Args:
+        backend: that is called in the block.
+        method: of it.
+    """
+
+    __slots__ = ("_backend", "_method")
+
+    def __init__(self, backend: Backend, method: str) -> None:
+        self._backend, self._method = backend, method
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ExaoneError):
+            reason = f"{type(error).__name__}: {error}"
+            raise EngineError(f"backend '{self._backend.name}' failed in {self._method}: {reason}") from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 
@@ -49,6 +47,26 @@ class Timings:
         return {name.removesuffix("_s"): getattr(self, name) * 1e3 for name in names}
 
 
+class Measurement:
+    """A `with` block that is being measured; several times cheaper than a generator, and there are a few in a step."""
+
+    __slots__ = ("_around", "_meter", "_name", "_start_s")
+
+    def __init__(self, meter: Meter, name: str) -> None:
+        self._meter, self._name = meter, name
+
+    def __enter__(self) -> None:
+        meter = self._meter
+        self._around = meter.under_way[0]
+        meter.under_way = self._name, time.monotonic()
+        self._start_s = time.perf_counter()
+
+    def __exit__(self, *reason: object) -> None:
+        meter = self._meter
+        meter.add(self._name, time.perf_counter() - self._start_s)
+        meter.under_way = self._around, time.monotonic()
+
+
 class Meter:
     """Adds up what becomes a `Timings`."""
 
@@ -62,16 +80,9 @@ class Meter:
         """Add seconds or a number to a field of `Timings`."""
         self._sums[name] = self._sums.get(name, 0) + amount
 
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> Measurement:
         """Add the time spent in the `with` block."""
-        start_s, around = time.perf_counter(), self.under_way[0]
-        self.under_way = name, time.monotonic()
-        try:
-            yield
-        finally:
-            self.under_way = around, time.monotonic()
-            self.add(name, time.perf_counter() - start_s)
+        return Measurement(self, name)
 
     @property
     def elapsed_s(self) -> float:
