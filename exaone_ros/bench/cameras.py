@@ -7,13 +7,13 @@ per second for each camera and receives the answers.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from exaone_ros.bench.processes import domain_of_its_own, node_arguments
 from exaone_ros.errors import ExaoneError
 from exaone_ros.ros.children import Child
 from exaone_ros.share import share_path
@@ -46,15 +46,7 @@ def measure(
         names = [""] if number == 1 else [f"camera{index}" for index in range(number)]
         with tempfile.TemporaryDirectory() as folder:
             np.save(Path(folder) / "frames.npy", frames)
-            result = _run(
-                Path(folder),
-                model,
-                threads,
-                names,
-                seconds,
-                concurrent_looks,
-                domain=1 + (os.getpid() * 3 + offset) % 100,
-            )
+            result = _run(Path(folder), model, threads, names, seconds, concurrent_looks, domain_of_its_own(offset))
         out.append(summary(result, number, MAX_AGE_S))
     return out
 
@@ -103,15 +95,14 @@ HEAD = (
 
 
 def _run(
-    folder: Path, model: Path, threads: int, names: list[str], seconds: float, concurrent_looks: int, domain: int
+    folder: Path,
+    model: Path,
+    threads: int,
+    names: list[str],
+    seconds: float,
+    concurrent_looks: int,
+    environment: dict[str, str],
 ) -> dict[str, Any]:
-    profile = str(share_path("config/fastdds.xml"))
-    environment = {
-        "ROS_DOMAIN_ID": str(domain),
-        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
-        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-    }
     tasks = folder / "tasks.yaml"
     tasks.write_text("all: {kind: count, camera: '*'}\n")
     values: dict[str, Any] = {
@@ -123,10 +114,7 @@ def _run(
     else:
         values["cameras"] = "[" + ",".join(names) + "]"
         values |= {f"{name}.image_topic": f"/probe/{name}/image_raw" for name in names}
-    arguments = ["--ros-args", "-r", "__ns:=/exaone"]
-    for key, value in values.items():
-        arguments += ["-p", f"{key}:={value}"]
-    with Child("perception", arguments, folder / "perception.log", environment) as node:
+    with Child("perception", node_arguments("/exaone", values), folder / "perception.log", environment) as node:
         probe = ["--frames", str(folder / "frames.npy"), "--cameras", ",".join(names), "--rate", str(RATE_HZ)]
         probe += ["--seconds", str(seconds), "--pid", str(node.process.pid), "--timeout", str(STARTUP_S)]
         with Child("cameras_probe", probe, folder / "probe.log", environment) as child:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from exaone_ros.bench.processes import domain_of_its_own, node_arguments
 from exaone_ros.errors import ExaoneError
 from exaone_ros.ros.children import Child
 from exaone_ros.share import share_path
@@ -65,9 +65,9 @@ def measure(
                 "image_topic": "head_camera/image_raw",
             }  # fmt: skip
         nodes["action_head"] = {"head": "sine", "sine_joint": "right_elbow", "sine_frequency_hz": 0.5, **PATIENCE}
-        environment = environment_of_its_own()
+        environment = domain_of_its_own(5)
         children = [
-            stack.enter_context(Child(node, arguments_of(values), folder / f"{node}.log", environment))
+            stack.enter_context(Child(node, node_arguments(NAMESPACE, values), folder / f"{node}.log", environment))
             for node, values in nodes.items()
         ]
         options = ["--namespace", NAMESPACE, "--commands", str(commands), "--stops", str(stops)]
@@ -77,23 +77,6 @@ def measure(
             logs = "\n".join(f"--- {child.node}\n{child.tail()}" for child in [probe, *children])
             raise ExaoneError(f"the control loop could not be measured; the logs end with:\n{logs}")
         return figures(json.loads(probe.tail(1))) | {"perception_beside": beside}
-
-
-def arguments_of(values: Mapping[str, Any]) -> Sequence[str]:
-    """Command line of a node with these parameters."""
-    arguments = ["--ros-args", "-r", f"__ns:={NAMESPACE}"]
-    return [*arguments, *(item for key, value in values.items() for item in ("-p", f"{key}:={value}"))]
-
-
-def environment_of_its_own() -> dict[str, str]:
-    """A DDS domain that other runs on this machine are unlikely to use."""
-    profile = str(share_path("config/fastdds.xml"))
-    return {
-        "ROS_DOMAIN_ID": str(1 + (os.getpid() * 3 + 5) % 100),
-        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
-        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-    }
 
 
 def figures(measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ carries, is taken off.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exaone_ros.bench.processes import domain_of_its_own, node_arguments
 from exaone_ros.errors import ExaoneError
 from exaone_ros.ros.children import Child
-from exaone_ros.share import share_path
 from exaone_ros.view.tally import percentiles
 
 ANSWER_RATE_HZ = 10.0
@@ -30,29 +29,20 @@ STARTUP_S = 60.0
 
 @contextmanager
 def perception(
-    directory: Path, model: Path, threads: int, domain: int, rate_hz: float
+    directory: Path, model: Path, threads: int, offset: int, rate_hz: float
 ) -> Iterator[tuple[Child, dict[str, str]]]:
     """The perception node with one short task, in a DDS domain of its own; gives the process and its environment.
 
     `rate_hz` is how often the task is asked; 0 = on every frame that the engine can take.
     """
-    profile = str(share_path("config/fastdds.xml"))
-    environment = {
-        "ROS_DOMAIN_ID": str(domain),
-        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
-        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-    }
+    environment = domain_of_its_own(offset)
     tasks = directory / "tasks.yaml"
     tasks.write_text(f"all: {{kind: count, rate: {rate_hz}}}\n")
     values = {
         "autostart": "true", "model": model, "image_topic": "/probe/image_raw", "tasks_file": tasks,
         "threads": threads, "max_age_s": 1.0,
     }  # fmt: skip
-    arguments = ["--ros-args", "-r", "__ns:=/exaone"]
-    for key, value in values.items():
-        arguments += ["-p", f"{key}:={value}"]
-    with Child("perception", arguments, directory / "perception.log", environment) as child:
+    with Child("perception", node_arguments("/exaone", values), directory / "perception.log", environment) as child:
         yield child, environment
 
 
@@ -91,7 +81,7 @@ def measure(model: Path, threads: int, answers: int = 600, rate_hz: float = 30.0
         frames = rng.integers(0, 255, (4, height, width, 3), np.uint8)
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
-            with perception(directory, model, threads, _domain(offset), ANSWER_RATE_HZ) as (child, environment):
+            with perception(directory, model, threads, offset, ANSWER_RATE_HZ) as (child, environment):
                 timeout_s = STARTUP_S + 3 * answers / ANSWER_RATE_HZ
                 result = probe(directory, frames, rate_hz, answers, timeout_s, child, environment)
         before, after, engine = np.array(result["samples_ms"]).T
@@ -110,7 +100,7 @@ def memory(model: Path, threads: int, frames: int = 10_000, rate_hz: float = 60.
     images = np.random.default_rng(1).integers(0, 255, (4, 480, 640, 3), np.uint8)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        with perception(directory, model, threads, _domain(2), 0.0) as (child, environment):
+        with perception(directory, model, threads, 2, 0.0) as (child, environment):
             timeout_s = STARTUP_S + frames / 5.0
             series = probe(directory, images, rate_hz, frames, timeout_s, child, environment)["memory_mb"]
     tenth = max(len(series) // 10, 1)
@@ -119,8 +109,3 @@ def memory(model: Path, threads: int, frames: int = 10_000, rate_hz: float = 60.
         "end": round(float(np.median(series[-tenth:])), 1),
         "frames": frames,
     }
-
-
-def _domain(offset: int) -> int:
-    """A DDS domain (1..100) that other runs on this machine are unlikely to use."""
-    return 1 + (os.getpid() * 3 + offset) % 100

@@ -39,7 +39,7 @@ from exaone_ros.nodes.watch import (
     is_answered,
 )
 from exaone_ros.ros.bag import BagRecorder
-from exaone_ros.ros.children import Child
+from exaone_ros.ros.children import Child, prepare_environment
 from exaone_ros.ros.health import State
 from exaone_ros.ros.listen import spinning
 from exaone_ros.ros.messages import time_to_ns
@@ -80,10 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shutil.rmtree(out, ignore_errors=True)
     (out / "logs").mkdir(parents=True)
     (out / MARK).touch()
-    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
-        os.environ.setdefault(name, str(share_path("config/fastdds.xml")))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("MUJOCO_GL", "egl")
+    prepare_environment()
     try:
         moments, state = watch(arguments, console)
     except ExaoneError as error:

@@ -26,8 +26,8 @@ from sensor_msgs.msg import CameraInfo
 
 from exaone_interfaces.msg import Decision
 from exaone_ros.errors import ExaoneError
-from exaone_ros.nodes.scenario import prepare_environment, ros_arguments
-from exaone_ros.ros.children import Child
+from exaone_ros.nodes.scenario import ros_arguments
+from exaone_ros.ros.children import Child, prepare_environment
 from exaone_ros.ros.listen import spinning
 
 STARTUP_S = 120.0

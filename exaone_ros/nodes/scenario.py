@@ -10,7 +10,6 @@ where every story went as it should.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,10 +22,9 @@ from rclpy.node import Node
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.nodes.scenarios import STORIES
-from exaone_ros.ros.children import Child
+from exaone_ros.ros.children import Child, prepare_environment
 from exaone_ros.ros.closed_loop import ClosedLoop, LoopError
 from exaone_ros.ros.listen import spinning
-from exaone_ros.share import share_path
 
 CAMERA_HZ = 10.0
 RECORDED = {
@@ -77,14 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
     print(f"failed: {', '.join(failed)}" if failed else "all went as they should")
     return 1 if failed else 0
-
-
-def prepare_environment() -> None:
-    """Fast DDS with room for images, this machine only, rendering without a display; what is set already stays."""
-    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
-        os.environ.setdefault(name, str(share_path("config/fastdds.xml")))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 @contextmanager

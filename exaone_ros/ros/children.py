@@ -11,6 +11,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from exaone_ros.share import share_path
+
+
+def local_dds() -> dict[str, str]:
+    """Environment of nodes on one machine: Fast DDS with room for images, and no discovery beyond this machine."""
+    profile = str(share_path("config/fastdds.xml"))
+    return {
+        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
+        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    }
+
+
+def prepare_environment() -> None:
+    """For this process and its nodes: `local_dds`, and rendering without a display; what is set already stays."""
+    for name, value in {**local_dds(), "MUJOCO_GL": "egl"}.items():
+        os.environ.setdefault(name, value)
+
 
 class Child:
     """A node in its own process, its output in a log file.

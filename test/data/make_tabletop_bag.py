@@ -14,8 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from exaone_ros.nodes.scenario import RECORDED, Running, closed_loop, prepare_environment
+from exaone_ros.nodes.scenario import RECORDED, Running, closed_loop
 from exaone_ros.ros.bag import BagRecorder
+from exaone_ros.ros.children import prepare_environment
 from exaone_ros.ros.closed_loop import Glimpse
 from exaone_ros.ros.replay import TopicRecorder
 from exaone_ros.tasks import Count, Decide, Ground
