@@ -18,10 +18,9 @@ from exaone_ros.errors import ImageError
 from exaone_ros.ros import qos
 from exaone_ros.ros.annotated import detections_at
 from exaone_ros.ros.companion_settings import PARAMETERS as COMPANION_PARAMETERS
-from exaone_ros.ros.companion_settings import checked_topic
 from exaone_ros.ros.image import image_to_rgb
 from exaone_ros.ros.messages import time_to_ns
-from exaone_ros.ros.parameters import Parameter, ParameterSet
+from exaone_ros.ros.parameters import Parameter, ParameterSet, checked_topic
 from exaone_ros.ros.spin import run_node
 from exaone_ros.view.rerun_log import RerunLog
 

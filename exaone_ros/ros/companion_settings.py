@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rclpy.exceptions import InvalidTopicNameException
-from rclpy.validate_topic_name import validate_topic_name
-
-from exaone_ros.ros.parameters import Parameter, ParameterError
+from exaone_ros.ros.parameters import Parameter, ParameterError, checked_topic
 from exaone_ros.ros.qos import Reliability
 from exaone_ros.ros.spatial import SpatialSettings
 
@@ -88,17 +85,3 @@ def _spatial(values: Mapping[str, Any]) -> SpatialSettings:
         far_m=values["max_depth_m"],
         target_frame=values["target_frame"],
     )
-
-
-def checked_topic(parameter: str, name: str) -> str:
-    """The name as it is.
-
-    Raises:
-        ParameterError: no topic can have it.
-    """
-    try:
-        validate_topic_name(name)
-    except InvalidTopicNameException as error:
-        reason = str(error).replace("\n", " ").strip()
-        raise ParameterError(f"'{parameter}' is {name!r}; expected the name of a topic: {reason}") from error
-    return name

@@ -13,8 +13,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RclParameter
+from rclpy.validate_topic_name import validate_topic_name
 
 from exaone_ros.errors import ExaoneError
 
@@ -194,3 +196,17 @@ class ParameterSet:
         for change in changes:
             self._problems.pop(change.name, None)
         return SetParametersResult(successful=True)
+
+
+def checked_topic(parameter: str, name: str) -> str:
+    """The name as it is.
+
+    Raises:
+        ParameterError: no topic can have it.
+    """
+    try:
+        validate_topic_name(name)
+    except InvalidTopicNameException as error:
+        reason = str(error).replace("\n", " ").strip()
+        raise ParameterError(f"'{parameter}' is {name!r}; expected the name of a topic: {reason}") from error
+    return name

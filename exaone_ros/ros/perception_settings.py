@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rclpy.exceptions import InvalidTopicNameException
-from rclpy.validate_topic_name import validate_topic_name
-
 from exaone_ros.errors import ExaoneError
 from exaone_ros.ros.bridge import Converter
-from exaone_ros.ros.parameters import Parameter, ParameterError
+from exaone_ros.ros.parameters import Parameter, ParameterError, checked_topic
 from exaone_ros.ros.qos import Reliability
 from exaone_ros.ros.schedule import check_standing_tasks
 from exaone_ros.share import share_path
@@ -237,12 +234,7 @@ def _camera(name: str, prefix: str, values: Mapping[str, Any]) -> CameraSettings
 def _topic(parameter: str, name: str, compressed: bool) -> str:
     if compressed and not name.endswith("/compressed"):
         name += "/compressed"
-    try:
-        validate_topic_name(name)
-    except InvalidTopicNameException as error:
-        reason = str(error).replace("\n", " ").strip()
-        raise ParameterError(f"'{parameter}' is {name!r}; expected the name of a topic: {reason}") from error
-    return name
+    return checked_topic(parameter, name)
 
 
 def _tasks_of(tasks_file: str, cameras: Sequence[str]) -> tuple[StandingTask, ...]:
