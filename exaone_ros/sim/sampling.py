@@ -26,10 +26,7 @@ from exaone_ros.sim.scene import (
     Surroundings,
     TableObject,
 )
-from exaone_ros.sim.vocabulary import COLOURS, RGB, SHAPES
-
-Pair = tuple[str, str]
-"""(colour, shape)."""
+from exaone_ros.sim.vocabulary import COLOURS, RGB, SHAPES, Pair, allowed_pairs
 
 MAX_OBJECTS = 10
 _OBJECTS_X_M = (0.40, 0.88)
@@ -100,13 +97,7 @@ class SceneOptions:
 
     def pairs(self) -> tuple[Pair, ...]:
         """The pairs that may occur, in a fixed order."""
-        return tuple(
-            (colour, shape)
-            for colour in COLOURS
-            for shape in SHAPES
-            if (colour, shape) not in self.exclude_pairs
-            and (self.include_pairs is None or (colour, shape) in self.include_pairs)
-        )
+        return allowed_pairs(self.exclude_pairs, self.include_pairs)
 
 
 def sample_scene(rng: np.random.Generator, options: SceneOptions | None = None, aspect: float = 4 / 3) -> Scene:

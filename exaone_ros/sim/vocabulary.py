@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from exaone_ros.errors import SimulationError
 
 SHAPES = ("cube", "ball", "cylinder", "mug")
@@ -28,6 +30,16 @@ KOREAN = {
     "person": "사람", "obstacle": "장애물", "object": "물체",
     "leftmost": "맨 왼쪽", "rightmost": "맨 오른쪽", "nearest": "가장 가까운", "largest": "가장 큰",
 }  # fmt: skip
+
+
+Pair = tuple[str, str]
+"""Colour and shape of an object."""
+
+
+def allowed_pairs(exclude: Collection[Pair], include: Collection[Pair] | None) -> tuple[Pair, ...]:
+    """The pairs that may occur, in a fixed order: those of `include` (None = all) without those of `exclude`."""
+    pairs = ((colour, shape) for colour in COLOURS for shape in SHAPES)
+    return tuple(pair for pair in pairs if pair not in exclude and (include is None or pair in include))
 
 
 def name(shape: str | None, colour: str | None, language: str = "en", plural: bool = False) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.sim.frame import Box, LabelledFrame, SeenObject
-from exaone_ros.sim.vocabulary import COLOURS, RGB, SHAPES
+from exaone_ros.sim.vocabulary import RGB, Pair, allowed_pairs
 from exaone_ros.training.flat_canvas import Canvas, FlatCamera, Floats, surface_texture
 from exaone_ros.training.flat_post import spoil
 from exaone_ros.training.flat_shapes import Light, Solid, draw_person, draw_shadow, draw_solid
@@ -42,18 +42,12 @@ class FlatOptions:
     objects: tuple[int, int] = (0, MAX_OBJECTS)
     person_share: float = 0.25
     obstacle_share: float = 0.25
-    exclude_pairs: frozenset[tuple[str, str]] = frozenset()
-    include_pairs: frozenset[tuple[str, str]] | None = None
+    exclude_pairs: frozenset[Pair] = frozenset()
+    include_pairs: frozenset[Pair] | None = None
 
-    def pairs(self) -> tuple[tuple[str, str], ...]:
+    def pairs(self) -> tuple[Pair, ...]:
         """The pairs that may occur, in a fixed order."""
-        return tuple(
-            (colour, shape)
-            for colour in COLOURS
-            for shape in SHAPES
-            if (colour, shape) not in self.exclude_pairs
-            and (self.include_pairs is None or (colour, shape) in self.include_pairs)
-        )
+        return allowed_pairs(self.exclude_pairs, self.include_pairs)
 
 
 def jittered_colour(rng: np.random.Generator, colour: str) -> Floats:
