@@ -33,6 +33,7 @@ from exaone_ros.model.precision import precision as precision_named
 from exaone_ros.share import share_path
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.training.evaluate import Answering, Examiner, mujoco_frames
+from exaone_ros.training.page import replace_between
 
 SCALED = "+scales"
 """Ends the name of a variant whose weights were rounded with AWQ-style scales."""
@@ -158,12 +159,7 @@ def write_between(path: Path, text: str) -> None:
     Raises:
         ExaoneError: the page has no such marks.
     """
-    page = path.read_text(encoding="utf-8")
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ExaoneError(f"{path} has no place for the table; expected the lines {BEGIN!r} and {END!r}")
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    replace_between(path, BEGIN, END, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from exaone_ros.errors import ExaoneError
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.sim.score import match
 from exaone_ros.tasks import Counted, Decided, Grounding
 from exaone_ros.training.evaluate import ASKED, CONFIDENCE_Z, Answering, questions_of, true_boxes
+from exaone_ros.training.page import replace_between
 from exaone_ros.training.questions import Question, Questioner
 from exaone_ros.training.truth import Truth
 
@@ -129,12 +129,7 @@ def write_into(page: Path, report: Mapping[str, Any]) -> None:
     Raises:
         ExaoneError: the page does not have the markers.
     """
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ExaoneError(f"{page} lacks the markers {BEGIN} and {END}, between which the tables go")
-    page.write_text(f"{before}{BEGIN}\n\n{markdown(report)}\n{END}{after}", encoding="utf-8")
+    replace_between(page, BEGIN, END, markdown(report))
 
 
 def report_of(model: str, backend: str, split: str, frames: int, claims: Mapping[str, Claims]) -> dict[str, Any]:
