@@ -11,7 +11,7 @@ from pathlib import Path
 # Inherited by every process of a test run, which is how they are recognised, whoever their parent is by then.
 MARK = "EXAONE_TEST_RUN"
 
-_GRACE_S = 3.0
+_GRACE_S = 20.0
 
 # Python's own helper of whoever uses multiprocessing, ours included: it serves until its owner's pipe closes, and what
 # it has noted (semaphores, shared memory) is unlinked under the feet of its owner where it is ended before.
