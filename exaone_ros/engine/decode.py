@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exaone_ros.engine.ahead import Ahead
 from exaone_ros.engine.backend import Backend, Row, named_failures
 from exaone_ros.engine.sequence import Outcome, Sequence
 from exaone_ros.engine.speculation import Speculator
@@ -45,6 +46,7 @@ class Batch:
         self._backend = backend
         self._speculator = speculator
         self._prefill_tokens = prefill_tokens
+        self._ahead = Ahead(backend.limits.vocab)
         self.running: dict[int, Sequence] = {}
         """By slot, in the order in which they joined."""
 
@@ -61,6 +63,10 @@ class Batch:
             except ExaoneError as error:
                 for slot in slots:
                     joining[slot].fail(error)
+
+    def close(self) -> None:
+        """End the thread that prepares choices."""
+        self._ahead.close()
 
     def leave(self, slot: int) -> Sequence:
         """Take a sequence off its slot."""
@@ -83,6 +89,7 @@ class Batch:
         step = Step(tuple(row.slot for row in rows), prefilling)
         if not rows:
             return step
+        self._ahead.begin(self.running[row.slot] for row in rows if row.logits)
         try:
             with named_failures(self._backend, "run"), meter.measure("prefill_s" if prefilling else "decode_s"):
                 logits = self._backend.run(rows)
@@ -90,6 +97,8 @@ class Batch:
             for row in rows:
                 self.running[row.slot].fail(error)
             return step
+        finally:
+            self._ahead.end()
         if not prefilling:
             meter.add("decode_steps", 1)
         with meter.measure("grammar_s"):

@@ -164,6 +164,7 @@ class Engine:
         if self._owner is threading.current_thread():
             return  # from inside `cancelled`: the answer in progress closes on its way out
         with self._turn:
+            self._scheduler.close()
             self._backend.close()
 
     def __enter__(self) -> Engine:

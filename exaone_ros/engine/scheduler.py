@@ -183,6 +183,10 @@ class Scheduler:
         if not worked and len(self._jobs()) == len(jobs):
             self._refuse(min(chosen, key=lambda job: job.rank), meter)
 
+    def close(self) -> None:
+        """End what runs beside the backend; the scheduler could go on all the same."""
+        self._batch.close()
+
     def abort(self, outcome: Outcome, error: ExaoneError | None, meter: Meter) -> None:
         """End all jobs in this way."""
         for job in self._jobs():

@@ -124,6 +124,7 @@ class Sequence:
         self._evidence: list[TokenEvidence] = []
         self._answer_tokens = 0
         self._chosen: set[int] = set()
+        self._ahead: NDArray[np.int64] | Exception | None = None
         self._thinking: Thinking | None = None
         self._constraints: list[Constraint] = []
         if question.thinking_budget:
@@ -166,6 +167,16 @@ class Sequence:
     def answer_bytes(self) -> bytes:
         """The answer so far; may end inside a character."""
         return b"".join(token.text for token in self._evidence)
+
+    def prepare(self) -> None:
+        """Find out what may follow `next_tokens`, ahead of `advance`. Another thread may call it while they are run.
+
+        What fails here fails the sequence in `advance`.
+        """
+        try:
+            self._ahead = self._constraints[0].allowed()
+        except Exception as error:  # the grammar library's own too; `advance` names it
+            self._ahead = error
 
     def advance(self, logits: NDArray[np.float32], drafted: Ordered[int] = ()) -> None:
         """Choose the token behind `next_tokens`, which have been run, and as many more as the draft foresaw.
@@ -269,7 +280,11 @@ class Sequence:
         before = np.array(sorted(self._chosen), np.int64) if sampling.presence_penalty else NOTHING_CHOSEN
         structured = isinstance(constraint, JsonAnswer)
         rng = self._rng if sampling.temperature else None
-        choice = choose(logits, constraint.allowed(), sampling, rng, before)
+        ahead, self._ahead = self._ahead, None
+        if isinstance(ahead, Exception):
+            raise ahead
+        allowed = constraint.allowed() if ahead is None else ahead
+        choice = choose(logits, allowed, sampling, rng, before)
         constraint.take(choice.token)
         self._chosen.add(choice.token)
         self.tokens_sampled += 1
