@@ -1,7 +1,7 @@
 """What may follow is found out while the backend runs the tokens that it follows.
 
 Those tokens are chosen already, so there is nothing to guess: the grammar's mask after them depends on no logits. For a
-vocabulary of 153,600 tokens it takes about half a millisecond for every row of a step; beside the backend's run it takes
+vocabulary of 153,600 tokens it takes about half a millisecond for every row of a step, and beside the backend's run
 nothing. A runtime leaves the interpreter to others while it computes, and so does the grammar library.
 """
 
