@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import DraftRow, Limits, Row, VisualTokens
 from exaone_ros.engine.backends.bucketed_kv_cache import BucketedKvCache, host_buckets, one_bucket
+from exaone_ros.engine.backends.denormals import Flushed, flush_in_threads
 from exaone_ros.engine.backends.device_kv_cache import DeviceKvCache, device_of
 from exaone_ros.engine.backends.mtp_slots import MtpSlots
 from exaone_ros.engine.backends.onnx_support import best_opset
@@ -89,6 +90,7 @@ class OnnxRuntimeBackend:
         graph = build_vision(checkpoint, self._preprocess, self.opset, PRECISIONS[precision.compute.name])
         self._vision: Any = _session(runtime, graph, provider, threads, emulate=precision.mixed)
         self._device = device_of(provider)
+        self._flushed = Flushed()
         text = self._config.text
 
         def slot_graph(graph: Graph, layers: TextConfig, *, emulate: bool = False) -> SlotGraph:
@@ -124,7 +126,8 @@ class OnnxRuntimeBackend:
         feeds = vision_plan(self._config.vision, *grid).feeds(patches)
         took = time.perf_counter() - began
         try:
-            (embeddings,) = self._vision.run(["visual"], feeds)
+            with self._flushed:
+                (embeddings,) = self._vision.run(["visual"], feeds)
         except Exception as error:  # ONNX Runtime's errors share no base class but this
             raise EngineError(f"the vision encoder failed on a grid of {grid}: {error}") from error
         return VisualTokens(embeddings, grid, took)
@@ -191,6 +194,7 @@ def _session(
     options.log_severity_level = 3
     # Idle threads must not spin between two calls: the node shares its cores with everything else on the robot.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    flush_in_threads(runtime, options)
     try:
         session = _load(runtime, graph, options, provider, emulate=emulate)
     except CheckpointError:

@@ -6,6 +6,7 @@ The decoder is one, the MTP layer another. Caches are bound in place: a decode s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from exaone_ros.engine.backend import Limits, Row
 from exaone_ros.engine.backends.batching import Batch, plan_batches
 from exaone_ros.engine.backends.bucketed_kv_cache import BucketedKvCache
 from exaone_ros.engine.backends.decoder_inputs import DecoderInputs
+from exaone_ros.engine.backends.denormals import Flushed
 from exaone_ros.errors import EngineError
 
 KEPT_LENGTH = 8
@@ -70,6 +72,7 @@ class SlotGraph:
         self._bindings: dict[tuple[int, int, int], Any] = {}
         self._kept: dict[tuple[int, int, int, int, int], tuple[DecoderInputs, Any]] = {}
         self._no_visual = np.zeros((1, width), np.float32)
+        self._flushed = Flushed()
 
     def run(self, rows: Sequence[Row], hidden: Sequence[NDArray[np.float32]] = ()) -> list[RowResult]:
         """Run rows, checked already, in as few runs of the graph as is worth it.
@@ -126,7 +129,9 @@ class SlotGraph:
             self._forget({bucket})
         inputs, binding, wanted = self._bound(bucket, batch, rows, starts, count, hidden)
         try:
-            self._session.run_with_iobinding(binding)
+            # A decode step multiplies by too little behind its mask to gain from the mode.
+            with self._flushed if batch.length > KEPT_LENGTH else nullcontext():
+                self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's errors share no base class but this
             raise EngineError(f"the decoder failed on {len(batch.rows)} x {batch.length} tokens: {error}") from error
         results = {}
