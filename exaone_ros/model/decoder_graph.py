@@ -24,7 +24,7 @@ import numpy as np
 
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.config import TextConfig
-from exaone_ros.model.graph_builder import Dim, GraphBuilder, LinearSource
+from exaone_ros.model.graph_builder import Dim, GraphBuilder, LinearSource, check_compact
 from exaone_ros.model.onnx_graph import FUSED_FROM_OPSET, MAX_OPSET, Graph
 from exaone_ros.model.precision import FLOAT32, Precision
 
@@ -68,6 +68,7 @@ def build_decoder(
     *,
     fixed_capacity: bool = False,
     hidden_output: bool = False,
+    compact: bool = False,
 ) -> Graph:
     """Build the graph.
 
@@ -80,11 +81,13 @@ def build_decoder(
         linears: where the quantised weights of the layers come from; None: all are plain.
         hidden_output: give out `hidden` too, which the MTP graph reads.
         fixed_capacity: caches are exactly `context` long. TensorRT's TensorScatter takes no other.
+        compact: queries, keys and values come from one product: fewer operators, which is faster on a CPU.
 
     Raises:
-        ValueError: `kv_write` needs a later opset.
+        ValueError: `kv_write` needs a later opset, or `compact` is asked for in anything but plain float32.
     """
     kv_write = check_kv_write(kv_write, opset)
+    check_compact(compact, precision, linears)
     c = checkpoint.config.text
     g = GraphBuilder("exaone4_5_decoder", opset, checkpoint, precision, linears)
     ids = g.input("input_ids", np.int64, ["B", "S"])
@@ -101,9 +104,13 @@ def build_decoder(
     logit_rows = g.input("logit_rows", np.int64, ["M"])
 
     hidden = embed(g, ids, visual, visual_row, c.hidden)
-    layers = DecoderLayers(g, c, kv_write, ids, positions, write_index, context, capacity)
+    layers = DecoderLayers(g, c, kv_write, ids, positions, write_index, context, capacity, compact=compact)
+    # Behind the attention of the last layer, only the tokens whose logits are wanted go on: of a prompt, one or none.
+    early = compact and not hidden_output
     for layer in range(c.layers):
-        hidden = layers.add(hidden, f"text.layers.{layer}.", layer, masks[c.is_sliding(layer)], rope=c.has_rope(layer))
+        mask, rope = masks[c.is_sliding(layer)], c.has_rope(layer)
+        kept = logit_rows if early and layer == c.layers - 1 else None
+        hidden = layers.add(hidden, f"text.layers.{layer}.", layer, mask, rope=rope, kept=kept)
 
     if hidden_output:
         hidden = g.rms_norm(hidden, "text.norm.weight", c.rms_eps)
@@ -111,7 +118,8 @@ def build_decoder(
         g.output("hidden", np.float32, ["R", c.hidden])
         hidden = g.op("Gather", hidden, logit_rows, axis=0)
     else:
-        hidden = g.rms_norm(g.op("Gather", hidden, logit_rows, axis=0), "text.norm.weight", c.rms_eps)
+        hidden = hidden if early else g.op("Gather", hidden, logit_rows, axis=0)
+        hidden = g.rms_norm(hidden, "text.norm.weight", c.rms_eps)
     head(g, hidden, c.vocab)
     layers.declare_caches()
     return g.finish()
@@ -136,6 +144,7 @@ class DecoderLayers:
         write_index: int64 [B].
         context: positions that the rotary tables cover.
         capacity: of the caches, a number or the name of the dimension.
+        compact: queries, keys and values come from one product; plain float32 only.
     """
 
     def __init__(
@@ -148,15 +157,17 @@ class DecoderLayers:
         write_index: str,
         context: int,
         capacity: Dim,
+        *,
+        compact: bool = False,
     ) -> None:
-        self._g, self._config = g, config
+        self._g, self._config, self._compact = g, config, compact
         self._batch_and_length = g.op("Shape", ids)
         self._rope = _Rope(g, *config.rope.tables(config.head_dim, context), positions)
         self._cache = _Cache(g, kv_write, write_index, ids)
         self._shape: list[Dim] = ["B", config.kv_heads, capacity, config.head_dim]
         self._caches: list[str] = []
 
-    def add(self, hidden: str, prefix: str, cache: int, mask: str, *, rope: bool) -> str:
+    def add(self, hidden: str, prefix: str, cache: int, mask: str, *, rope: bool, kept: str | None = None) -> str:
         """Add the layer whose weights begin with `prefix`; its caches get the number `cache`.
 
         Args:
@@ -165,32 +176,51 @@ class DecoderLayers:
             cache: number of its caches.
             mask: bool [B, 1, S, L].
             rope: False for a layer without positions.
+            kept: int64 [M], which rows go on behind the attention; None: all.
 
         Returns:
-            float32 [B * S, hidden].
+            float32 [B * S, hidden], or [M, hidden] of those kept.
         """
         g, c = self._g, self._config
         attention = prefix + "self_attn."
-        heads_first = []
-        for name, heads in (("q", c.heads), ("k", c.kv_heads), ("v", c.kv_heads)):
-            projected = g.linear(g.low(hidden), f"{attention}{name}_proj", bias=False)
-            value = g.reshape(projected, self._batch_and_length, heads, c.head_dim)
-            if name == "v":
-                heads_first.append(g.op("Transpose", value, perm=[0, 2, 1, 3]))
-                continue
-            value = g.rms_norm(g.high(value), f"{attention}{name}_norm.weight", c.rms_eps)
-            value = g.op("Transpose", value, perm=[0, 2, 1, 3])
-            heads_first.append(g.low(self._rope.apply(value) if rope else value))
-        q, k, v = heads_first
+        q, k, v = (self._joined if self._compact else self._separate)(hidden, attention, rope=rope)
         keys, values = (self._cached(kind, cache, new) for kind, new in (("k", k), ("v", v)))
         mixed = g.attention(q, keys, values, mask, c.heads, c.kv_heads, c.head_dim)
         mixed = g.reshape(g.op("Transpose", mixed, perm=[0, 2, 1, 3]), -1, c.heads * c.head_dim)
+        if kept is not None:
+            mixed, hidden = (g.op("Gather", x, kept, axis=0) for x in (mixed, hidden))
         # Post-norm: the norm follows the sublayer, inside the residual branch.
         mixed = g.high(g.linear(mixed, attention + "o_proj", bias=False))
         mixed = g.rms_norm(mixed, prefix + "post_attention_layernorm.weight", c.rms_eps)
         hidden = g.op("Add", hidden, mixed)
         fed = g.high(g.swiglu(g.low(hidden), prefix + "mlp.", bias=False))
         return g.op("Add", hidden, g.rms_norm(fed, prefix + "post_feedforward_layernorm.weight", c.rms_eps))
+
+    def _separate(self, hidden: str, prefix: str, *, rope: bool) -> tuple[str, str, str]:
+        """Queries, keys and values [B, heads, S, D] of hidden states [B * S, hidden]; low."""
+        g, c = self._g, self._config
+        heads_first = []
+        for name, heads in (("q", c.heads), ("k", c.kv_heads), ("v", c.kv_heads)):
+            projected = g.linear(g.low(hidden), f"{prefix}{name}_proj", bias=False)
+            value = g.reshape(projected, self._batch_and_length, heads, c.head_dim)
+            if name == "v":
+                heads_first.append(g.op("Transpose", value, perm=[0, 2, 1, 3]))
+                continue
+            value = g.rms_norm(g.high(value), f"{prefix}{name}_norm.weight", c.rms_eps)
+            value = g.op("Transpose", value, perm=[0, 2, 1, 3])
+            heads_first.append(g.low(self._rope.apply(value) if rope else value))
+        q, k, v = heads_first
+        return q, k, v
+
+    def _joined(self, hidden: str, prefix: str, *, rope: bool) -> tuple[str, str, str]:
+        """The same from one product and one change of layout; all float32."""
+        g, c = self._g, self._config
+        projected = g.joined_linear(hidden, prefix + "qkv_proj", [f"{prefix}{name}_proj" for name in "qkv"])
+        heads = g.reshape(projected, self._batch_and_length, c.heads + 2 * c.kv_heads, c.head_dim)
+        heads = g.op("Transpose", heads, perm=[0, 2, 1, 3])
+        q, k, v = g.split(heads, [c.heads, c.kv_heads, c.kv_heads], axis=1)
+        q, k = (g.rms_norm(x, f"{prefix}{name}_norm.weight", c.rms_eps) for name, x in (("q", q), ("k", k)))
+        return (self._rope.apply(q), self._rope.apply(k), v) if rope else (q, k, v)
 
     def _cached(self, kind: str, cache: int, new: str) -> str:
         g = self._g

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.onnx_graph import FUSED_FROM_OPSET, IR_VERSIONS, MAX_OPSET, MIN_OPSET, Graph
-from exaone_ros.model.onnx_values import StoredAs, Value, onnx_type
+from exaone_ros.model.onnx_values import Joined, StoredAs, Value, onnx_type
 from exaone_ros.model.precision import FLOAT32, Precision
 from exaone_ros.model.quantize import QuantizedLinear
 
@@ -34,6 +34,16 @@ class LinearSource(Protocol):
     def linear(self, name: str) -> QuantizedLinear | None:
         """The quantised weight of `<name>.weight`, or None where it is to be plain."""
         ...
+
+
+def check_compact(compact: bool, precision: Precision, linears: LinearSource | None = None) -> None:
+    """Refuse a compact graph where values change their type or weights are quantised.
+
+    Raises:
+        ValueError: it is not plain float32.
+    """
+    if compact and (precision.mixed or linears is not None):
+        raise ValueError(f"a compact graph is asked for in precision '{precision.name}'; only plain float32 has one")
 
 
 class GraphBuilder:
@@ -84,10 +94,13 @@ class GraphBuilder:
 
     def weight(self, name: str, dtype: np.dtype[Any] = _FLOAT) -> str:
         """A weight of the checkpoint by its canonical name, in one type throughout a graph."""
+        self._values[name] = self._stored(name, dtype)
+        return name
+
+    def _stored(self, name: str, dtype: np.dtype[Any]) -> StoredAs:
         if self._checkpoint is None:
             raise ValueError(f"graph '{self._name}' has no checkpoint to take '{name}' from; give it as a table")
-        self._values[name] = StoredAs(self._checkpoint.stored(name), dtype)
-        return name
+        return StoredAs(self._checkpoint.stored(name), dtype)
 
     def low_weight(self, name: str) -> str:
         """A weight of the checkpoint in the compute type."""
@@ -169,6 +182,17 @@ class GraphBuilder:
             return self.op("Gemm", *inputs, *([self.low_weight(weight + ".bias")] if bias else []), transB=1)
         product = self._quantized_product(rows, weight, quantized)
         return self.op("Add", product, self.low_weight(weight + ".bias")) if bias else product
+
+    def joined_linear(self, rows: str, name: str, weights: Sequence[str]) -> str:
+        """The plain layers `<weight>.weight` [out, in] of the same rows [R, in] in one product, side by side; low.
+
+        Args:
+            rows: low.
+            name: of the joined weight.
+            weights: of the layers.
+        """
+        parts = tuple(self._stored(weight + ".weight", self.precision.compute) for weight in weights)
+        return self.op("Gemm", rows, self.table(name, Joined(parts)), transB=1)
 
     def _quantized_product(self, rows: str, weight: str, quantized: QuantizedLinear) -> str:
         """rows times a weight that is stored as [in, out] integers and dequantised where it is used."""

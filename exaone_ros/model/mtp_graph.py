@@ -23,7 +23,7 @@ import numpy as np
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.config import SLIDING
 from exaone_ros.model.decoder_graph import DecoderLayers, KvWrite, check_kv_write, embed, head
-from exaone_ros.model.graph_builder import GraphBuilder, LinearSource
+from exaone_ros.model.graph_builder import GraphBuilder, LinearSource, check_compact
 from exaone_ros.model.onnx_graph import MAX_OPSET, Graph
 from exaone_ros.model.precision import FLOAT32, Precision
 
@@ -35,15 +35,18 @@ def build_mtp(
     kv_write: KvWrite | None = None,
     precision: Precision = FLOAT32,
     linears: LinearSource | None = None,
+    *,
+    compact: bool = False,
 ) -> Graph:
     """Build the graph; arguments as of `decoder_graph.build_decoder`.
 
     Raises:
         CheckpointError: the checkpoint has no MTP layer, or not all of it.
-        ValueError: `kv_write` needs a later opset.
+        ValueError: `kv_write` needs a later opset, or `compact` is asked for in anything but plain float32.
     """
     checkpoint.require_mtp()
     kv_write = check_kv_write(kv_write, opset)
+    check_compact(compact, precision, linears)
     c = checkpoint.config.text
     g = GraphBuilder("exaone4_5_mtp", opset, checkpoint, precision, linears)
     ids = g.input("input_ids", np.int64, ["B", "S"])
@@ -59,7 +62,7 @@ def build_mtp(
     normed = g.rms_norm(hidden, "mtp.pre_fc_norm_hidden.weight", c.rms_eps)
     joined = g.op("Concat", embedded, normed, axis=-1)
     value = g.high(g.linear(g.low(joined), "mtp.fc", bias=False))
-    layers = DecoderLayers(g, c, kv_write, ids, positions, write_index, context, "L")
+    layers = DecoderLayers(g, c, kv_write, ids, positions, write_index, context, "L", compact=compact)
     value = layers.add(value, "mtp.layers.0.", 0, mask, rope=c.mtp_layer_type == SLIDING or c.sliding_window is None)
     value = g.rms_norm(g.op("Gather", value, logit_rows, axis=0), "mtp.norm.weight", c.rms_eps)
     g.op("Identity", value, name="drafted")

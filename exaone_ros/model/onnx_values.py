@@ -60,7 +60,31 @@ class StoredAs:
         return _SAFETENSORS_TYPES.get(self.tensor.dtype) == onnx_type(self.dtype)
 
 
-Value = NDArray[Any] | Derived | StoredAs
+@dataclass(frozen=True)
+class Joined:
+    """Weights of a checkpoint one below the other: several linear layers [out, in] of the same inputs as one.
+
+    Attributes:
+        parts: of one type, and of one shape but for the first axis.
+    """
+
+    parts: tuple[StoredAs, ...]
+
+    def __post_init__(self) -> None:
+        kinds = sorted({f"{part.dtype} [n, {', '.join(map(str, part.shape[1:]))}]" for part in self.parts})
+        if len(kinds) != 1:
+            raise ValueError(f"weights of kinds {kinds} cannot be joined; expected one or more of one kind")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.parts[0].dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+
+Value = NDArray[Any] | Derived | StoredAs | Joined
 
 
 def onnx_type(dtype: np.dtype[Any]) -> int:
@@ -72,6 +96,8 @@ def array_of(value: Value) -> NDArray[Any]:
     """The values themselves."""
     if isinstance(value, StoredAs):
         return value.tensor.read().astype(value.dtype, copy=False)
+    if isinstance(value, Joined):
+        return np.concatenate([array_of(part) for part in value.parts])
     return value.compute() if isinstance(value, Derived) else value
 
 
@@ -94,6 +120,10 @@ def raw_bytes(value: Value) -> bytes:
 
 def raw_pieces(value: Value) -> Iterator[bytes]:
     """The same bytes in pieces: no weight of a checkpoint is whole in memory, however large its table."""
+    if isinstance(value, Joined):
+        for part in value.parts:
+            yield from raw_pieces(part)
+        return
     if not isinstance(value, StoredAs):
         yield raw_bytes(value)
         return

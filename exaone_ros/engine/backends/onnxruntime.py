@@ -87,7 +87,9 @@ class OnnxRuntimeBackend:
         self._limits = Limits(slots, context, self._config.text.vocab, self._preprocess.max_visual_tokens)
         provider = _provider(runtime, device)
         self.opset = best_opset(runtime) if opset is None else opset
-        graph = build_vision(checkpoint, self._preprocess, self.opset, PRECISIONS[precision.compute.name])
+        compact = precision == FLOAT32  # what is emulated has the operators of the graph that it stands for
+        plain = PRECISIONS[precision.compute.name]
+        graph = build_vision(checkpoint, self._preprocess, self.opset, plain, compact=compact)
         self._vision: Any = _session(runtime, graph, provider, threads, emulate=precision.mixed)
         self._device = device_of(provider)
         self._flushed = Flushed()
@@ -105,14 +107,16 @@ class OnnxRuntimeBackend:
 
         linears = linear_source(checkpoint, precision, scales.by_layer if scales else None)
         opset = max(self.opset, precision.min_opset)
-        graph = build_decoder(checkpoint, context, opset, kv_write, precision, linears, hidden_output=mtp)
+        graph = build_decoder(
+            checkpoint, context, opset, kv_write, precision, linears, hidden_output=mtp, compact=compact
+        )
         self._decoder = slot_graph(graph, text, emulate=precision != FLOAT32)
         self._mtp: MtpSlots | None = None
         if mtp:  # in float32 always: its precision changes no answer
             kind = text.mtp_layer_type
             window = text.sliding_window if kind == SLIDING else None
             alone = replace(text, layers=1, layer_types=(kind,), sliding_window=window)
-            layer = slot_graph(build_mtp(checkpoint, context, self.opset, kv_write), alone)
+            layer = slot_graph(build_mtp(checkpoint, context, self.opset, kv_write, compact=True), alone)
             self._mtp = MtpSlots(layer, self._limits, text.hidden, self._config.image_token)
 
     @property
