@@ -105,8 +105,8 @@ class BucketedKvCache(Generic[Cache]):
             The buckets whose memory moved.
         """
         moved: set[int] = set()
-        if bucket + 1 == len(self.bounds):
-            return moved
+        if bucket + 1 == len(self.bounds) or self.bounds[bucket] <= SHORT_BUCKETS[-1]:
+            return moved  # nowhere to go, or a capacity that is always the same
         enough = -(-positions // CAPACITY_STEP) * CAPACITY_STEP
         too_long = np.flatnonzero(self.held_in(bucket, held) > enough).tolist()
         moved_up = [slot for slot in too_long if slot not in running]
@@ -120,9 +120,11 @@ class BucketedKvCache(Generic[Cache]):
     def copy(self, source: int, targets: Sequence[int], length: int, held: NDArray[np.int64]) -> set[int]:
         """Copy the first `length` positions of a slot into others; returns the buckets whose memory moved."""
         wanted, found = self._bucket_of(length + ROOM_BEHIND_COPY), self.bucket(source)
-        if wanted == found:
-            self.caches[found].copy(source, targets, length)
+        if not length:
             moved: set[int] = set()
+        elif wanted == found:
+            self.caches[found].copy(source, targets, length)
+            moved = set()
         else:
             moved = self._carry(source, found, targets, wanted, length, held)
         self._bucket[list(targets)] = wanted
