@@ -132,7 +132,7 @@ def _bounded(command: Sequence[str], env: Mapping[str, str]) -> int:
             print(f"-- not done after {LIMIT_S:g} s: ended", flush=True)
             process.send_signal(signal.SIGABRT)  # pytest says where it stands
             try:
-                return process.wait(10.0)
+                return process.wait(60.0)
             except subprocess.TimeoutExpired:
                 process.kill()
                 return process.wait()

@@ -92,12 +92,13 @@ def test_a_hang_is_shown_and_ended(
     tmp_path: Path, here: Runtime, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], limit: str,
     status: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(lanes, limit, 5)
+    monkeypatch.setattr(lanes, limit, 6)
     tests = tmp_path / "test_hang.py"
     tests.write_text("import threading\n\n\ndef test_it():\n    threading.Event().wait(600)\n")
     outcome = lanes.pytest("lane", here, str(tests), require=())
     assert (outcome.passed, outcome.failed) == (0, 1) and f"ended with {status}" in outcome.note
-    assert "in test_it" in capfd.readouterr().err
+    if limit == "TEST_LIMIT_S":  # on a busy machine the other one may end pytest before it has begun
+        assert "in test_it" in capfd.readouterr().err
 
 
 def test_a_wrong_lane_name_is_refused_with_the_right_ones() -> None:
