@@ -24,7 +24,7 @@ bench:  ## ours against transformers, ROS overhead, memory; results in bench_out
 	@$(RUN) --test -- -m exaone_ros.bench $(ARGS)
 
 gpu-check:  ## what only a GPU can show: TensorRT, ONNX Runtime CUDA, torch CUDA; one JSON line per step
-	@$(RUN) --test -- scripts/gpu_check.py $(ARGS)
+	@$(PYTHON) scripts/gpu_check.py $(ARGS)
 
 lint:  ## ruff and mypy
 	@$(PYTHON) scripts/test.py lint

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from exaone_ros.bench import cameras, control_loop, engine_promises, propagation, ros_overhead, three_questions
+from exaone_ros.bench.kept import gpu_sections
 from exaone_ros.bench.machine import machine
 from exaone_ros.bench.table import markdown
 from exaone_ros.share import share_path
@@ -155,7 +156,7 @@ def main() -> int:
     text = markdown(results)
     (options.out / "bench.md").write_text(text)
     if options.docs:
-        options.docs.write_text(text)
+        options.docs.write_text(text + gpu_sections(options.docs))
     console.print(text, markup=False)
     console.print(f"written to {file}")
     return 0

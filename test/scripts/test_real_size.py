@@ -30,6 +30,8 @@ def test_every_stage_is_timed_and_the_device_is_given_back(tmp_path: Path, monke
         tmp_path, tiny_config(), small, fake_library(cuda), cuda, prompt_tokens=40, image_px=(84, 112)
     )  # fmt: skip
     assert facts["ok"] and facts["layers"] == 4
-    assert {"image_ms", "prompt_ms", "decode_step_ms", "expected_ms", "device_expected_mb"} <= facts.keys()
-    assert facts["prompt_ms"] > 0 and facts["decode_step_ms"] > 0
+    stages = {"image", "prompt", "decode_step"}
+    assert facts["times_ms"].keys() == facts["expected_ms"].keys() == facts["times_roofline"].keys() == stages
+    assert facts["times_ms"]["prompt"] > 0 and facts["times_ms"]["decode_step"] > 0
+    assert facts["device_expected_mb"] > 0
     json.dumps(facts)
