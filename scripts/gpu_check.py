@@ -51,22 +51,29 @@ def no_gpu() -> str | None:
 
 
 def run_step(name: str, command: Sequence[str], environment: Mapping[str, str], limit_s: float, log: Path) -> Line:
-    """Run one step in a process of its own; its line, whatever becomes of it."""
+    """Run one step in a process of its own; its line, whatever becomes of it.
+
+    A step may print a line before it begins what may kill it: what that says is kept.
+    """
+    line: Line = {"step": name, "ran": True}
     with log.open("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(
+            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+        )  # fmt: skip
         try:
-            done = subprocess.run(
-                command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                text=True, timeout=limit_s, check=False,
-            )  # fmt: skip
+            said, _ = process.communicate(timeout=limit_s)
+            reason = how_it_ended(process.returncode)
         except subprocess.TimeoutExpired:
-            return {"step": name, "ran": True, "ok": False, "reason": f"did not end within {limit_s:.0f} s"}
-        lines = [line for line in done.stdout.splitlines() if line.startswith('{"step"')]
-        if lines:
-            found: Line = json.loads(lines[-1])
-            return found
+            process.kill()
+            said, _ = process.communicate()
+            reason = f"did not end within {limit_s:.0f} s"
+        for text in said.splitlines():
+            line |= json.loads(text) if text.startswith('{"step"') else {}
+        if "ok" in line and process.returncode == 0:
+            return line
         errors.seek(0)
         tail = " | ".join(errors.read().splitlines()[-4:])
-    return {"step": name, "ran": True, "ok": False, "reason": f"{how_it_ended(done.returncode)}: {tail[-600:]}"}
+    return {**line, "ok": False, "reason": f"{reason}: {tail[-600:]}"}
 
 
 def how_it_ended(status: int) -> str:

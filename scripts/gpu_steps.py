@@ -210,6 +210,7 @@ def timed_real_size(settings: Settings, library: Library, cuda: Cuda, room: Room
     if not layers:
         raise EngineError(f"not one layer of the real size fits: {limit}; TMPDIR names another disk")
     facts: Facts = {"layers": layers, "limited_by": limit, "preset": chosen.name}
+    print(json.dumps({"step": REAL_SIZE, **facts}), flush=True)  # kept if the system kills this process
     try:
         return facts | real_size(settings.folder, layers_of_33b(layers), chosen, library, cuda)
     except Exception as error:  # of a library: how many layers were too many has to be said
@@ -230,6 +231,14 @@ def expectations(preset_name: str | None, layers: str) -> dict[str, Facts]:
         found[step] = {"expected_device_mb": round(need.device / 1e6), "tolerance": TOLERANCE[step.rpartition("-")[2]]}
     found |= {"onnxruntime-cuda": plain, "torch-cuda": plain}
     try:
+        found[REAL_SIZE] = _real_size_expected(preset_name, layers)
+    except EngineError as error:  # no such preset
+        found[REAL_SIZE] = {"reason": str(error)}
+    return found
+
+
+def _real_size_expected(preset_name: str | None, layers: str) -> Facts:
+    try:
         gpu = CudaRuntime().device()
         chosen, room = preset(preset_name or preset_for(gpu.name)), room_here(Path.cwd(), gpu)
     except EngineError:
@@ -237,10 +246,10 @@ def expectations(preset_name: str | None, layers: str) -> dict[str, Facts]:
         room = room_here(Path.cwd(), None).with_device(int(chosen.device_gb * 1e9))
     most, limit = fitting_layers(chosen, room)
     count = most if layers == FIT else int(layers)
-    found[REAL_SIZE] = {"preset": chosen.name, "layers": count, "limited_by": limit}
+    found: Facts = {"preset": chosen.name, "layers": count, "limited_by": limit}
     if count:
         need = chosen.memory(ModelConfig.parse(layers_of_33b(count)))
-        found[REAL_SIZE] |= {
+        found |= {
             "expected_device_mb": round(need.device / 1e6),
             "of_it_mb": {name: round(size / 1e6) for name, size in need.items().items()},
             "build_host_mb": round(need.build_host / 1e6),
@@ -257,13 +266,14 @@ def work_of(step: str, settings: Settings) -> Callable[[], Facts]:
     if step in ON_TENSORRT:
         library, _, name = step.rpartition("-")
         return lambda: tensorrt(settings, load_library([library]), CudaRuntime(), name)
-    return {
+    works: dict[str, Callable[[], Facts]] = {
         DEVICE: device,
         CPU: partial(on_cpu, settings),
         "onnxruntime-cuda": partial(onnxruntime_cuda, settings),
         "torch-cuda": partial(torch_cuda, settings),
         REAL_SIZE: lambda: timed_real_size(settings, load_library(LIBRARIES), CudaRuntime()),
-    }[step]
+    }
+    return works[step]
 
 
 def line_of(step: str, work: Callable[[], Facts]) -> Facts:

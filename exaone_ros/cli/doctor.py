@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from exaone_ros.errors import ExaoneError
 
 if TYPE_CHECKING:
+    from exaone_ros.model.checkpoint import Checkpoint
     from exaone_ros.model.config import ModelConfig
 
 
@@ -29,6 +30,9 @@ NO_TENSORRT = (
     "on a Jetson it comes with JetPack; elsewhere pip install 'exaone_ros[tensorrt]' or 'exaone_ros[tensorrt-rtx]'. "
     "Only the backend 'tensorrt' needs it"
 )
+
+
+LEGEND = "ok: in order   --: not here, and needed for some things only   !!: broken, mend it first"
 
 
 class Verdict(Enum):
@@ -64,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report; 1 if something is broken, 0 if things are only missing."""
+    print(LEGEND)
     findings = []
     for finding in machine(options.cache):
         print(finding)
@@ -71,7 +76,12 @@ def run(options: argparse.Namespace) -> int:
     for finding in checkpoint(options.checkpoint, options.cache) if options.checkpoint else ():
         print(finding)
         findings.append(finding)
-    return int(any(finding.verdict is Verdict.BAD for finding in findings))
+    broken = sum(finding.verdict is Verdict.BAD for finding in findings)
+    missing = sum(finding.verdict is Verdict.NOTE for finding in findings)
+    print(f"{broken or 'nothing'} broken, {missing or 'nothing'} missing: each with what to do behind its arrow")
+    if not options.checkpoint:
+        print("for a checkpoint, and what it would take on which machine: exaone doctor DIRECTORY")
+    return int(broken > 0)
 
 
 def machine(cache: Path | None = None) -> Iterator[Finding]:
@@ -111,6 +121,13 @@ def checkpoint(directory: Path, cache: Path | None = None) -> Iterator[Finding]:
     for name in ("tokenizer.json", "chat_template.jinja"):
         if not (directory / name).is_file() and not _template_inside(directory, name):
             yield Finding(Verdict.BAD, name, "is missing", f"copy it from where {directory.name} was published")
+    yield _drafting(opened)
+    yield Finding(
+        Verdict.GOOD,
+        "presets",
+        f"what TensorRT engines of it would take and give on which machine, computed: exaone compile {directory} "
+        "--preset NAME",
+    )
     for name in preset_names():
         chosen = preset(name)
         need = chosen.memory(opened.config)
@@ -118,12 +135,25 @@ def checkpoint(directory: Path, cache: Path | None = None) -> Iterator[Finding]:
         yield Finding(
             Verdict.GOOD if fits else Verdict.NOTE,
             name,
-            f"{chosen.machine}: {chosen.precision.name}, {need.device / 1e9:.1f} of {chosen.device_gb:.0f} GB (weights "
-            f"{(need.decoder_weights + need.vision_weights) / 1e9:.1f}, caches {need.caches / 1e9:.1f})",
+            f"{chosen.machine}: {chosen.precision.name}, {need.device / 1e9:.1f} of {chosen.device_gb:.0f} GB",
             "" if fits else "choose fewer slots, a shorter context or int4",
-            f"{chosen.speed(opened.config)} [computed]; install: {chosen.install}",
+            f"{', '.join(f'{what} {_size(size)}' for what, size in need.items().items())}\n"
+            f"        {chosen.speed(opened.config)} [computed]\n        install: {chosen.install}",
         )
     yield from _here(opened.config, cache)
+
+
+def _drafting(opened: Checkpoint) -> Finding:
+    """Which backends can draft with the checkpoint."""
+    if not opened.has_mtp:
+        found = "no MTP layer: drafts come from earlier answers only"
+    else:
+        found = "has an MTP layer: onnxruntime and torch draft with it; the backend tensorrt cannot, and refuses mtp"
+    return Finding(Verdict.GOOD, "drafting", found)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _here(config: ModelConfig, cache: Path | None) -> Iterator[Finding]:
@@ -137,7 +167,10 @@ def _here(config: ModelConfig, cache: Path | None) -> Iterator[Finding]:
         device = CudaRuntime().device()
     except ExaoneError:
         yield Finding(
-            Verdict.NOTE, "fits here", "no GPU to fit", "build and run on the robot; onnxruntime answers on the CPU"
+            Verdict.NOTE,
+            "fits here",
+            "no preset: this machine has no GPU",
+            "compile and run on the robot; here the backend onnxruntime answers on the CPU (make demo shows it)",
         )
         return
     fitting = fitting_presets(config, device.total_bytes)
@@ -194,7 +227,7 @@ def _tensorrt() -> str:
     from exaone_ros.engine.tensorrt.versions import load_library
 
     library = load_library()
-    return f"{library.name} {library.version}; graphs of opset {library.target.opset}. {library.target.note}"
+    return f"{library.name} {library.version}; how far it was tried here: {library.target.note}"
 
 
 def _module(name: str, extra: str) -> Finding:

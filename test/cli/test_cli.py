@@ -94,6 +94,9 @@ def test_the_doctor_looks_at_a_whole_checkpoint(tmp_path: Path, capsys: pytest.C
     report = capsys.readouterr().out
     for what in ("ROS 2", "GPU", "TensorRT", "memory", "disk", "checkpoint", "orin-64", "[computed]", "install: "):
         assert what in report
+    assert report.startswith("ok: in order") and "nothing broken, " in report
+    assert "KV caches" in report and "pictures" in report and "pinned" in report, "memory by its purpose"
+    assert "no MTP layer" in report
 
 
 def test_every_failure_of_a_checkpoint_has_a_remedy(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_a_machine_is_asked_for_its_gpu_in_words() -> None:
 
 PROCESSES = {
     "prints": ('import sys; print(\'noise\'); print(\'{"step": "s", "ran": true, "ok": true}\')', None),
+    "prints-before-it-dies": ('import sys; print(\'{"step": "s", "layers": 9}\'); sys.exit(4)', "ended with 4"),
     "crashes": ("import os; os.kill(os.getpid(), 11)", "killed by SIGSEGV"),
     "exits": ("import sys; print('the last words', file=sys.stderr); sys.exit(3)", "ended with 3: the last words"),
     "raises": ("raise OSError('libnvinfer')", "OSError: libnvinfer"),
@@ -82,6 +83,9 @@ def test_a_step_that_hangs_is_ended(tmp_path: Path) -> None:
 STUB = """
 import json, os, sys
 step, layers = sys.argv[1], int(sys.argv[sys.argv.index("--layers") + 1].replace("fit", "12"))
+if step == "real-size" and layers == 12:
+    print(json.dumps({"step": step, "layers": layers}), flush=True)
+    os.kill(os.getpid(), 9)
 if step == "tensorrt-int4":
     os.abort()
 line = {"step": step, "ran": True, "ok": True}
@@ -112,7 +116,9 @@ def test_a_step_that_fails_does_not_end_the_rest(capsys: pytest.CaptureFixture[s
 @pytest.mark.usefixtures("stubbed")
 def test_the_real_size_is_tried_again_with_fewer_layers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--only", REAL_SIZE]) == 1
-    assert [line.get("layers") for line in lines_of(capsys)[1:]] == [12, 6, 3]
+    found = lines_of(capsys)[1:]
+    assert [line.get("layers") for line in found] == [12, 6, 3]
+    assert "killed by SIGKILL" in found[0]["reason"] and found[1]["reason"] == "out of memory"
     assert main(["--only", REAL_SIZE, "--layers", "0"]) == 0
     assert lines_of(capsys)[1]["reason"] == "--layers 0"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from exaone_ros.engine.tensorrt.random_checkpoint import layers_of_33b
 from exaone_ros.errors import EngineError
 from exaone_ros.model.config import ModelConfig
 
+SMALL = gpu_steps.small_config()
 PLENTY = Room(10**12, 10**12, 10**12)
 
 
@@ -47,6 +49,7 @@ def test_a_plan_lists_every_step_with_its_memory(
 def test_a_plan_says_where_the_real_size_does_not_fit_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_steps, "room_here", lambda folder, gpu: Room(0, 10**9, 10**12))
     real = gpu_steps.expectations("h100", "fit")[REAL_SIZE]
+    assert "expected one of default, orin-64" in gpu_steps.expectations("tpu", "fit")[REAL_SIZE]["reason"]
     assert real["layers"] == 0 and "1 would take" in real["limited_by"] and "main memory" in real["limited_by"]
 
 
@@ -74,12 +77,27 @@ def test_presets_are_found_by_the_gpus_name() -> None:
     assert {name: preset_for(name) for name in names} == names
 
 
+def smaller_config() -> dict[str, Any]:
+    """Two layers of a quarter of the width: the fake computes on the CPU."""
+    config = json.loads(json.dumps(SMALL))
+    config["text_config"] |= {
+        "hidden_size": 256, "intermediate_size": 256, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"],
+    }  # fmt: skip
+    config["vision_config"] |= {
+        "hidden_size": 128, "intermediate_size": 128, "num_heads": 2, "num_key_value_heads": 1, "depth": 2,
+        "out_hidden_size": 256, "fullatt_block_indexes": [1],
+    }  # fmt: skip
+    return config
+
+
 @pytest.mark.skipif(best_opset(onnxruntime) < 24, reason="the fake runs on ONNX Runtime, which has no opset 24 here")
 @pytest.mark.parametrize("name", ["float16", "int4"])
 def test_engines_are_compared_with_the_cpu_of_the_same_precision(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu_steps, "STEPS_TIMED", 5)
+    monkeypatch.setattr(gpu_steps, "STEPS_TIMED", 3)
+    monkeypatch.setattr(gpu_steps, "small_config", smaller_config)
     monkeypatch.setattr(compiling, "free_memory", lambda: 1 << 40)
     cuda = FakeCuda()
     line = line_of("s", lambda: gpu_steps.tensorrt(Settings(tmp_path), fake_library(cuda), cuda, name))
