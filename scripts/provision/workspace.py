@@ -98,4 +98,8 @@ def _sourced(workspace: Path) -> dict[str, str]:
             f"{setup} cannot be sourced: {found.stderr.decode(errors='replace').strip()}. {_COLCON_ADVICE}"
         )
     pairs = (entry.partition("=") for entry in os.fsdecode(found.stdout).split("\0") if "=" in entry)
-    return running_variables({name: value for name, _, value in pairs})
+    variables = running_variables({name: value for name, _, value in pairs})
+    # An apt ROS registers pytest plugins of launch_testing and ament. Those of before autumn 2026 declare arguments of
+    # hooks that pytest 9 has no more, and then pytest refuses to run at all. Our tests need none of them.
+    variables.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return variables
