@@ -73,7 +73,15 @@ class Companion(Node):
         self.create_timer(DIAGNOSTICS_S, self._report, clock=steady)
 
     def begin(self) -> None:
-        """Nothing to start: everything waits for messages."""
+        """Say what it does; there is nothing to start: everything waits for messages."""
+        images, drawn = self.resolve_topic_name(self._settings.image_topic), self.resolve_topic_name("annotated")
+        parts = [f"answers are drawn onto {images} while somebody subscribes to {drawn} or {drawn}/compressed"]
+        if self._settings.spatial is not None:
+            depth = self.resolve_topic_name(self._settings.spatial.depth_topic)
+            parts.append(f"located by {depth} on {self.resolve_topic_name('detections_3d')}")
+        if self._tracking is not None:
+            parts.append(f"followed from image to image on {self.resolve_topic_name('detections_tracked')}")
+        self.get_logger().info("; ".join(parts))
 
     def open_all(self) -> None:
         """Open what is otherwise opened only while somebody needs it: for a look at what the node talks to."""

@@ -184,6 +184,13 @@ class Perception(ManagedNode):
                 ),
             )
 
+        images = ", ".join(self.resolve_topic_name(camera.topic) for camera in settings.cameras)
+        answers = ", ".join(
+            self.resolve_topic_name(camera.prefix + name) for camera in settings.cameras[:1] for name in ANSWERS
+        )
+        more = " and so on for each camera" if len(settings.cameras) > 1 else ""
+        self.get_logger().info(f"looking at {images}; answers come on {answers}{more}")
+
     def stop(self) -> None:
         """End the subscriptions and the worker; open questions end as `inactive`.
 
@@ -375,6 +382,7 @@ class Perception(ManagedNode):
             publishers=self.count_publishers(topic) if subscription is not None else 0,
             active_s=time.monotonic() - self._active_since_s,
             camera_timeout_s=self._parameters_kept["camera_timeout_s"],
+            topic=topic,
         )
         return CameraReport(settings.name, topic, health, reading)
 

@@ -97,9 +97,9 @@ class Simulator(Node):
             raise NodeCannotGoOn(f"the simulation cannot start: {error}") from error
         settings = self._simulation.settings
         how = "in steps" if isinstance(self._simulation, SteppedSimulation) else "in real time"
-        what = (
-            f"{settings.width}x{settings.height} at {settings.rate_hz:g} Hz" if settings.camera else "without a camera"
-        )
+        camera = f"{settings.width}x{settings.height} at {settings.rate_hz:g} Hz"
+        topic = self.resolve_topic_name("head_camera/image_raw")
+        what = f"{camera} on {topic}" if settings.camera else "without a camera"
         self.get_logger().info(f"simulating {how}, {what}")
 
     def end(self) -> None:

@@ -60,10 +60,12 @@ def judge_idle(lifecycle_state: str, failure: str | None) -> Health:
         return Health(State.CONFIGURING, "loading the model")
     if failure:
         return Health(State.ACTIVATE_FAILED, failure)
-    return Health(State.INACTIVE, f"the node is {lifecycle_state}")
+    return Health(State.INACTIVE, f"the node is {lifecycle_state.replace('shuttingdown', 'shutting down')}")
 
 
-def judge_camera(reading: Reading, *, publishers: int, active_s: float, camera_timeout_s: float) -> Health:
+def judge_camera(
+    reading: Reading, *, publishers: int, active_s: float, camera_timeout_s: float, topic: str = "the topic"
+) -> Health:
     """Judge one camera of an active node.
 
     Args:
@@ -71,10 +73,11 @@ def judge_camera(reading: Reading, *, publishers: int, active_s: float, camera_t
         publishers: of its topic, as far as they are known.
         active_s: how long the node has been active.
         camera_timeout_s: how long the camera may be silent.
+        topic: fully qualified, for the reason.
     """
     fresh_s = reading.since_s.get("frames.fresh", _NEVER)
     if min(fresh_s, active_s) > camera_timeout_s:
-        return Health(State.STALE_CAMERA, _camera_trouble(reading, publishers, fresh_s))
+        return Health(State.STALE_CAMERA, _camera_trouble(reading, publishers, fresh_s, topic))
     bad = {name.removeprefix("bad."): number for name, number in reading.recent.items() if name.startswith("bad.")}
     if sum(bad.values()):
         return Health(State.DEGRADED, f"bad images: {_listed(bad)}")
@@ -153,16 +156,16 @@ def judge(cameras: Mapping[str, Health], engine: Health) -> Health:
     return Health(State.OK, "; ".join(reason for _, reason in named))
 
 
-def _camera_trouble(reading: Reading, publishers: int, fresh_s: float) -> str:
+def _camera_trouble(reading: Reading, publishers: int, fresh_s: float, topic: str) -> str:
     refused = {n.removeprefix("dropped."): k for n, k in reading.recent.items() if n.startswith("dropped.") and k}
     if reading.recent.get("frames.received", 0):
         return f"images come, but none is fresh: {_listed(refused)}"
     if publishers == 0:
-        return "nobody publishes images on the topic"
+        return f"nobody publishes images on {topic}"
     if reading.totals.get("qos.incompatible"):
-        return "no image: a publisher offers less than this subscription asks for; set reliability to best_effort"
+        return f"no image: who publishes {topic} offers less than is asked for here; set reliability to best_effort"
     ago = "since the node became active" if fresh_s == _NEVER else f"for {fresh_s:.1f} s"
-    return f"no image {ago}, although {publishers} publish on the topic"
+    return f"no image {ago}, although {publishers} publish on {topic}"
 
 
 def _listed(numbers: dict[str, int]) -> str:

@@ -62,7 +62,7 @@ class Heartbeat:
             return
         if report.health.state is not said:
             self._tell(
-                f"{said.value if said else 'begin'} -> {report.health.state.value}: {report.health.reason}",
+                f"{f'{said.value} -> ' if said else ''}{report.health.state.value}: {report.health.reason}",
                 report.health.state,
             )
         for camera in report.cameras:
