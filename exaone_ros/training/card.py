@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from exaone_ros.training import acceptance
+from exaone_ros.training import acceptance, targets
 from exaone_ros.training.acceptance import Worth
 from exaone_ros.training.evaluate import markdown
 from exaone_ros.training.splits import HELD_OUT_PAIRS
@@ -60,6 +60,10 @@ trained on a small share of the questions). {frames} frames in the first three c
 
 {table}
 
+Against what it must reach and what it aims at ("unsure": the bound lies within the interval):
+
+{targets}
+
 `ground_one`: the only object of a name; `ground_each`: a name that several objects share, each of them. `list_f1`:
 every object, label right, IoU at least 0.5. `ground_class`, `hindrance`: every box of the answer right. `count_*`,
 `decide_*`: exact. `absent`: an object that is not there is answered with nothing. Slivers (objects that show less than
@@ -100,6 +104,12 @@ def write_card(
     table = markdown(report["tables"])
     drafts = DRAFTS.format(table=acceptance.markdown(worth)) if worth else ""
     text = CARD.format(
-        parameters=parameters / 1e6, made=made, frames=report["frames"], heldout=heldout, table=table, drafts=drafts
+        parameters=parameters / 1e6,
+        made=made,
+        frames=report["frames"],
+        heldout=heldout,
+        table=table,
+        drafts=drafts,
+        targets=targets.markdown(targets.verdicts(report["tables"])),
     )
     path.write_text(text, encoding="utf-8")

@@ -15,6 +15,9 @@ CHECKPOINT = "checkpoint.pt"
 BEST_CHECKPOINT = "best.pt"
 """Weights of the look at validation frames with the least loss; without optimisers."""
 MTP_CHECKPOINT = "mtp.pt"
+WEIGHTS = "model.safetensors"
+MTP_PREFIX = "mtp."
+"""Of weights that `transformers` passes by."""
 MODEL_PREFIX = "model."
 """Before the model's own names in the checkpoint of `PackedModel`; the auxiliary heads have another and stay behind."""
 
@@ -31,6 +34,20 @@ def read_run(checkpoint: Path) -> dict[str, Any]:
     if not {"model", "sizes", "step"} <= set(state):
         raise CheckpointError(f"{checkpoint} holds {sorted(state)[:5]}; expected the checkpoint.pt of a training run")
     return state
+
+
+def read_exported(directory: Path) -> dict[str, Tensor]:
+    """The trunk's weights in a directory that `export` wrote, in float32, by the names of `transformers`.
+
+    Raises:
+        CheckpointError: the directory holds no such weights.
+    """
+    from safetensors.torch import load_file
+
+    path = directory / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; expected a directory that `export` wrote")
+    return {name: value.float() for name, value in load_file(path).items() if not name.startswith(MTP_PREFIX)}
 
 
 def trunk_weights(state: dict[str, Any]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate, calibration, acceptance.
+"""`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate, calibration, acceptance, all.
 
 On a CPU, train with `--threads 1` where the cores are shared with other work, and with the settings of glibc in
 docs/training.md, which halve the time of a step.
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.sim.frame import LabelledFrame
@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     prerender.add_argument("--workers", type=int, default=1, help="processes that render")
     train = commands.add_parser("train", help="train from scratch, or go on where the run's checkpoint stands")
     train.add_argument("--run", type=Path, default=RUN, help="folder of checkpoint and log")
-    train.add_argument("--start", type=Path, default=None, help="checkpoint of another run to take the weights from")
+    train.add_argument(
+        "--start", type=Path, default=None, help="take the weights of this checkpoint.pt or model folder"
+    )
     train.add_argument("--pool", type=Path, default=None, help="frames made by prerender; without it flat frames only")
     train.add_argument("--minutes", type=float, default=80.0, help="of training in all, over all resumes")
     train.add_argument("--steps", type=int, default=None, help="instead of minutes")
@@ -50,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--look-minutes", type=float, default=5.0, help="between looks at validation frames; 0 = never")
     train.add_argument("--look-steps", type=int, default=None, help="between looks, instead of minutes")
     train.add_argument("--patience", type=int, default=0, help="looks without a gain until it cools down; 0 = never")
+    train.add_argument("--share", type=float, default=0.5, help="of the frames that are pictures of --data")
+    _data_arguments(train)
     mtp = commands.add_parser("mtp", help="train the MTP layer on a trained run, for speculative decoding")
     mtp.add_argument("--run", type=Path, default=RUN, help="folder of the trained checkpoint; mtp.pt is written there")
     mtp.add_argument("--pool", type=Path, default=None, help="frames made by prerender; without it flat frames only")
@@ -68,7 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure a model through the engine")
     evaluate.add_argument("--model", type=Path, default=MODEL)
     evaluate.add_argument("--backend", default="onnxruntime")
-    evaluate.add_argument("--frames", type=int, default=300, help="in the main columns; a third of it in the others")
+    evaluate.add_argument(
+        "--frames", type=int, default=None,
+        help="in the main columns, a third in the others; default: as many as the model's evaluation.json, or 300",
+    )  # fmt: skip
+    _data_arguments(evaluate)
     evaluate.add_argument("--only", nargs="*", default=None, help="columns, by name")
     evaluate.add_argument("--threads", type=int, default=0)
     evaluate.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there too")
@@ -91,7 +99,32 @@ def _parser() -> argparse.ArgumentParser:
     acceptance.add_argument("--shift-px", type=int, default=0, help="each look is moved sideways by so many pixels")
     acceptance.add_argument("--threads", type=int, default=0)
     acceptance.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there too")
+    _add_all(commands)
     return parser
+
+
+def _add_all(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    whole = commands.add_parser(
+        "all", help="render, train, export and measure, each step once; goes on where it stopped"
+    )
+    whole.add_argument("--run", type=Path, default=RUN)
+    whole.add_argument("--pool", type=Path, default=POOL)
+    whole.add_argument("--model", type=Path, default=Path("models/mine"))
+    whole.add_argument("--budget", type=float, default=None, help="minutes; default: 180 on a CPU, 25 with CUDA")
+    whole.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda has not been tried")
+    whole.add_argument("--patience", type=int, default=4, help="looks without a gain until training cools down")
+    whole.add_argument("--seed", type=int, default=0)
+    whole.add_argument("--frames", type=int, default=150, help="evaluated in the main columns")
+    whole.add_argument(
+        "--start", type=Path, default=None, help="weights to begin with; with --data the bundled model's"
+    )
+    whole.add_argument("--workers", type=int, default=1, help="processes that render")
+    _data_arguments(whole)
+
+
+def _data_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, default=None, metavar="COCO.json", help="pictures of your own objects")
+    command.add_argument("--images", type=Path, default=None, help="folder of those pictures; default: of the JSON")
 
 
 def _weights_argument(command: argparse.ArgumentParser) -> None:
@@ -106,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     commands = {
         "prerender": _prerender, "train": _train, "mtp": _mtp, "export": _export, "evaluate": _evaluate,
-        "calibration": _calibration, "acceptance": _acceptance,
+        "calibration": _calibration, "acceptance": _acceptance, "all": _all,
     }  # fmt: skip
     try:
         commands[options.command](options)
@@ -114,6 +147,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _all(options: argparse.Namespace) -> None:
+    from exaone_ros.training import whole
+
+    start = MODEL if options.start is None and options.data is not None else options.start
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    whole.carry_out(
+        whole.WholeOptions(
+            run=options.run, pool=options.pool, model=options.model, budget=options.budget, device=options.device,
+            patience=options.patience, seed=options.seed, frames=options.frames, start=start, data=options.data,
+            images=options.images, workers=options.workers,
+        )
+    )  # fmt: skip
 
 
 def _prerender(options: argparse.Namespace) -> None:
@@ -130,15 +177,26 @@ def _prerender(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from exaone_ros.training.data import DataOptions
+    from exaone_ros.training.own_pictures import read_coco
+    from exaone_ros.training.own_sizes import own_sizes
     from exaone_ros.training.trainer import Trainer, TrainOptions, describe
 
-    data = DataOptions(batch=options.batch, seed=options.seed, pool=options.pool)
+    data = DataOptions(
+        batch=options.batch, seed=options.seed, pool=options.pool, own=options.data, own_images=options.images,
+        own_share=options.share,
+    )  # fmt: skip
+    if options.data is not None:
+        own = read_coco(options.data, options.images)
+        data = replace(data, sizes=own_sizes(data.sizes, own))
+        print(f"{len(own.training)} pictures to learn from, {len(own.held_out)} held out; {', '.join(own.names.names)}")
     if options.start is not None:  # it has seen easy frames
         data = replace(data, easy_frames=0, easy_until=0.0)
     settings = TrainOptions(
         directory=options.run, start=options.start, minutes=options.minutes, steps=options.steps, data=data,
         seed=options.seed, rate=options.rate,
         device=options.device, threads=options.threads, workers=options.workers,
+        # An exported folder has no auxiliary heads: untrained ones would only disturb trained weights.
+        auxiliary=0.0 if options.start is not None and options.start.is_dir() else 1.0,
         look_minutes=options.look_minutes, look_steps=options.look_steps, patience=options.patience,
     )  # fmt: skip
     trainer = Trainer(settings)
@@ -193,28 +251,56 @@ def _evaluate(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from exaone_ros.engine.engine import Engine
+    from exaone_ros.training import targets
     from exaone_ros.training.acceptance import WORTH_FILE, read_worth
     from exaone_ros.training.card import write_card
-    from exaone_ros.training.evaluate import Examiner, examinations, markdown
+    from exaone_ros.training.evaluate import OWN_COLUMN, Examiner, examinations, markdown, own_examination
     from exaone_ros.training.export import count_parameters
+    from exaone_ros.training.own_pictures import read_coco
 
-    chosen = examinations(options.frames)
+    shipped = _shipped(options.model)
+    number = options.frames or shipped.get("frames", 300)
+    chosen = examinations(number)
+    if options.data is not None:
+        chosen[OWN_COLUMN] = own_examination(read_coco(options.data, options.images))
     unknown = sorted(set(options.only or ()) - set(chosen))
     if unknown:
         raise ExaoneError(f"column {unknown[0]!r} is unknown; expected some of {sorted(chosen)}")
     tables: dict[str, dict[str, dict[str, float]]] = {}
-    report = {"model": options.model.name, "backend": options.backend, "frames": options.frames, "tables": tables}
+    report: dict[str, Any] = {
+        "model": options.model.name,
+        "backend": options.backend,
+        "frames": number,
+        "tables": tables,
+    }
     with Engine.open(options.model, options.backend, slots=24, threads=options.threads) as engine:
         for name, column in chosen.items():
             if options.only is None or name in options.only:
                 shown = _shown(column.frames, name, tqdm)
-                tables[name] = Examiner(engine).examine(shown, column.language, column.kinds, column.thinking)
+                tables[name] = Examiner(engine).examine(
+                    shown, column.language, column.kinds, column.thinking, column.questioner
+                )
                 if options.json is not None:  # after each column: a run that is cut short keeps what it has
                     options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(markdown(tables))
+    found = targets.verdicts(tables)
+    if options.json is not None:
+        report["targets"] = targets.as_json(found)
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"{markdown(tables)}\n\n{targets.markdown(found)}")
+    if shipped.get("frames") == number:
+        print(f"\n{targets.compared(tables, shipped['tables'])}")
     if options.card:
         measured = read_worth(options.model / WORTH_FILE)
         write_card(options.model / "README.md", report, options.made, count_parameters(options.model), measured)
+
+
+def _shipped(model: Path) -> dict[str, Any]:
+    """What was measured when the model was made; empty where that does not come with it."""
+    file = model / "evaluation.json"
+    if not file.is_file():
+        return {}
+    shipped: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return shipped
 
 
 def _calibration(options: argparse.Namespace) -> None:

@@ -15,10 +15,13 @@ import numpy as np
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.training.flat_post import spoil
 from exaone_ros.training.flat_renderer import FlatOptions, FlatRenderer
+from exaone_ros.training.own_frames import PictureReader, cut
+from exaone_ros.training.own_pictures import OwnPictures, read_coco
+from exaone_ros.training.own_questions import OwnQuestioner
 from exaone_ros.training.packing import Batch, Encoder, make_batch
 from exaone_ros.training.pool import FramePool
 from exaone_ros.training.questions import Questioner
-from exaone_ros.training.splits import HELD_OUT_PAIRS, frame_seed
+from exaone_ros.training.splits import HELD_OUT_PAIRS, few_kinds, frame_seed
 from exaone_ros.training.truth import Truth, mirrored
 
 MAIN, WIDE, SQUARE, NARROW, LONG = (252, 336), (196, 364), (280, 280), (252, 308), (224, 336)
@@ -43,6 +46,9 @@ class DataOptions:
         reuse: how often a flat frame is shown (each time with other questions, mirrored or not).
         easy_frames: the first this many flat frames mostly show few objects.
         easy_until: share of the run over which frames of the pool with few objects are preferred.
+        own: COCO JSON of pictures of one's own objects (see `own_pictures`), or None.
+        own_images: folder of those pictures; None = that of the JSON.
+        own_share: part of the frames that are such pictures.
         sizes: (height, width) of one batch after the other, over and over.
     """
 
@@ -55,6 +61,9 @@ class DataOptions:
     reuse: int = 2
     easy_frames: int = 2500
     easy_until: float = 0.12
+    own: Path | None = None
+    own_images: Path | None = None
+    own_share: float = 0.5
     sizes: tuple[tuple[int, int], ...] = SIZE_CYCLE
 
 
@@ -69,6 +78,8 @@ class BatchMaker:
         self.options = options
         self.encoder = Encoder()
         self._pool = FramePool(options.pool) if options.pool is not None else None
+        self._own = None if options.own is None else read_coco(options.own, options.own_images)
+        self._reader = PictureReader()
         self._rendered: OrderedDict[tuple[int, tuple[int, int]], LabelledFrame] = OrderedDict()
 
     def make(self, number: int, progress: float = 1.0) -> Batch:
@@ -84,16 +95,27 @@ class BatchMaker:
         turns, place = divmod(number, len(options.sizes))
         before = turns * options.sizes.count(size) + options.sizes[:place].count(size)
         share = options.pool_share if progress < self.LAST_FROM else options.last_pool_share
-        frames = []
+        frames, asked = [], []
         for i in range(options.batch):
+            if self._own is not None and rng.random() < options.own_share:
+                frames.append(_perhaps_mirrored(rng, self._own_picture(rng, self._own, size)))
+                asked.append(OwnQuestioner(self._own.names, Truth.of(frames[-1]), rng).draw())
+                continue
             pooled = self._pool.frames.get(size) if self._pool is not None else None
             if pooled and rng.random() < share:
-                frames.append(self._pooled(rng, pooled, progress))
+                frame = self._pooled(rng, pooled, progress)
             else:
-                frames.append(self._flat(before * options.batch + i, size))
-        frames = [mirrored(frame) if rng.random() < 0.5 else frame for frame in frames]
-        asked = [Questioner(Truth.of(frame), rng).draw() for frame in frames]
+                frame = self._flat(before * options.batch + i, size)
+            frames.append(_perhaps_mirrored(rng, frame))
+            asked.append(Questioner(Truth.of(frames[-1]), rng).draw())
         return make_batch(self.encoder, frames, asked, options.length)
+
+    def _own_picture(self, rng: np.random.Generator, own: OwnPictures, size: tuple[int, int]) -> LabelledFrame:
+        picture = own.training[int(rng.integers(len(own.training)))]
+        frame = cut(rng, self._reader.frame(picture), size)
+        if rng.random() < 0.3:
+            frame = replace(frame, image=spoil(rng, frame.image.astype(np.float32)))
+        return frame
 
     def _pooled(self, rng: np.random.Generator, pooled: list[LabelledFrame], progress: float) -> LabelledFrame:
         frame = pooled[int(rng.integers(len(pooled)))]
@@ -122,9 +144,15 @@ class BatchMaker:
     def _render(self, index: int, size: tuple[int, int]) -> LabelledFrame:
         rng = np.random.default_rng([self.options.seed, 6, index])
         few = rng.random() < (0.7 if index < self.options.easy_frames else 0.15)
-        options = FlatOptions(objects=(1, 3) if few else (0, 10), exclude_pairs=HELD_OUT_PAIRS)
+        options = FlatOptions(
+            objects=(1, 3) if few else (0, 10), exclude_pairs=HELD_OUT_PAIRS, include_pairs=few_kinds(rng)
+        )
         height, width = size
         return FlatRenderer(width, height).render(frame_seed("train", index), options)
+
+
+def _perhaps_mirrored(rng: np.random.Generator, frame: LabelledFrame) -> LabelledFrame:
+    return mirrored(frame) if rng.random() < 0.5 else frame
 
 
 def _serve(options: DataOptions, requests: multiprocessing.Queue, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from exaone_ros.sim import vocabulary
 from exaone_ros.training import phrases
 from exaone_ros.training.question_parts import Asker, Question, filled
-from exaone_ros.training.truth import name_of, relation_label
 
 
 class DecisionAsker(Asker):
     """Asks for decisions; each method gives None where the frame gives no such question without ambiguity."""
+
+    tabletop: ClassVar[bool] = True
+    """Whether objects lie on a table, and persons and obstacles are known."""
 
     def way(self, language: str) -> Question | None:
         """Is the way clear, blocked, or is a person there?"""
@@ -28,7 +32,7 @@ class DecisionAsker(Asker):
     def presence(self, language: str) -> Question | None:
         """Is there a ...? Yes or no."""
         yes, no = phrases.YES_NO[language]
-        if self.rng.random() < 0.4:
+        if self.tabletop and self.rng.random() < 0.4:
             if not self.truth.way_is_certain:
                 return None
             which = self._choose((vocabulary.PERSON, vocabulary.OBSTACLE))
@@ -39,10 +43,10 @@ class DecisionAsker(Asker):
             things = self.truth.matching(shape, colour)
             if things is None:
                 return None
-            there, label = bool(things), vocabulary.name(shape, colour, language)
+            there, label = bool(things), self._name(shape, colour, language)
         reasons = phrases.OBJECT_REASONS[language]
         reason = filled(reasons["seen" if there else "absent"], label)
-        if label in (vocabulary.PERSON, vocabulary.OBSTACLE):
+        if not self.tabletop or label in (vocabulary.PERSON, vocabulary.OBSTACLE):
             reason = reason.replace("on the table", "in view")
         instruction = filled(self._choose(phrases.PRESENCE_INSTRUCTIONS[language]), label)
         return self._decide("presence", language, instruction, [yes, no], yes if there else no, reason)
@@ -53,7 +57,7 @@ class DecisionAsker(Asker):
         options = {nothing: None} if choice is None else {choice: None, nothing: None}
         for _ in range(int(self.rng.integers(1, 6))):
             shape, colour = self._pair(0.6)
-            name = vocabulary.name(shape, colour, language)
+            name = self._name(shape, colour, language)
             if name not in forbidden:
                 options[name] = None
         return list(options), nothing
@@ -64,9 +68,11 @@ class DecisionAsker(Asker):
         things = self.truth.matching(shape, colour)
         if things is None:
             return None
-        name = vocabulary.name(shape, colour, language)
+        name = self._name(shape, colour, language)
         options, nothing = self._options(language, name)
         reason = filled(phrases.OBJECT_REASONS[language]["seen" if things else "absent"], name)
+        if not self.tabletop:
+            reason = reason.replace("on the table", "in view")
         instruction = self._choose(phrases.PICK_INSTRUCTIONS[language]).format(label=name)
         return self._decide("pick", language, instruction, options, name if things else nothing, reason)
 
@@ -74,11 +80,11 @@ class DecisionAsker(Asker):
         relation, shape, colour, things = self._relation()
         if things is None or (found := self.truth.related(relation, things)) is None:
             return None
-        label = relation_label(relation, shape, colour, language)
-        options, _ = self._options(language, name_of(found, language))
+        label = self._relation_label(relation, shape, colour, language)
+        options, _ = self._options(language, self._name_of(found, language))
         reason = phrases.OBJECT_REASONS[language][relation]
         instruction = self._choose(phrases.PICK_INSTRUCTIONS[language]).format(label=label)
-        return self._decide("pick_relation", language, instruction, options, name_of(found, language), reason)
+        return self._decide("pick_relation", language, instruction, options, self._name_of(found, language), reason)
 
     def side(self, language: str) -> Question | None:
         """Pick what is left (or right) of something: of the options at most one is."""
@@ -93,14 +99,14 @@ class DecisionAsker(Asker):
         there = self.truth.beside(anchor, side)
         if there is None:
             return None
-        label = vocabulary.name(anchor.shape, None if by_class else anchor.colour, language)
-        names = tuple(dict.fromkeys(name_of(thing, language) for thing in there))
+        label = self._name(anchor.shape, None if by_class else anchor.colour, language)
+        names = tuple(dict.fromkeys(self._name_of(thing, language) for thing in there))
         choice = self._choose(names) if names and self.rng.random() < 0.8 else None
-        options, nothing = self._options(language, choice, forbidden=(*names, name_of(anchor, language)))
+        options, nothing = self._options(language, choice, forbidden=(*names, self._name_of(anchor, language)))
         reasons, key = phrases.OBJECT_REASONS[language], side if choice else f"no_{side}"
         instruction = self._choose(phrases.SIDE_INSTRUCTIONS[side][language]).format(label=label)
         if choice is None and names:
-            reason = reasons["no_" + side].format(label=label)
+            reason = reasons["none_" + side].format(label=label)  # there is something, but not among the options
             return self._decide("side", language, instruction, options, nothing, reason) if len(options) > 1 else None
         if len(options) < 2:
             return None

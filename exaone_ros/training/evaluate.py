@@ -9,14 +9,19 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exaone_ros.errors import DatasetError
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.sim.score import f1, match
 from exaone_ros.tasks import Count, Counted, Decided, Grounding
+from exaone_ros.training.own_frames import read_frame
+from exaone_ros.training.own_pictures import HELD_OUT_ONE_IN, OwnPictures
+from exaone_ros.training.own_questions import OwnQuestioner
 from exaone_ros.training.questions import Question, Questioner
 from exaone_ros.training.splits import HELD_OUT_PAIRS, frame_seed
 from exaone_ros.training.truth import Truth
@@ -101,13 +106,14 @@ class Examiner:
         language: str = "en",
         kinds: dict[str, int] | None = None,
         thinking: bool = False,
+        questioner: Callable[..., Questioner] = Questioner,
     ) -> dict[str, dict[str, float]]:
         """Ask on all frames and return figure -> {value, interval, n}; `thinking` asks for reasoning first."""
         scores: dict[str, Scores] = {}
         lists = FrameF1()
         for number, frame in enumerate(frames):
             rng = np.random.default_rng([self._seed, number])
-            asker = Questioner(Truth.of(frame), rng, language, first_wording=True, thinking=thinking)
+            asker = questioner(Truth.of(frame), rng, language, first_wording=True, thinking=thinking)
             questions = list(questions_of(asker, ASKED if kinds is None else kinds))
             if not questions:
                 continue
@@ -215,12 +221,14 @@ class Examination:
         language: of the questions.
         kinds: how many of each kind on a frame; None = `ASKED`.
         thinking: reasoning before the answer is asked for.
+        questioner: asks; takes the arguments of `Questioner`.
     """
 
     frames: Callable[[], Iterator[LabelledFrame]]
     language: str = "en"
     kinds: dict[str, int] | None = None
     thinking: bool = False
+    questioner: Callable[..., Questioner] = Questioner
 
 
 def examinations(frames: int) -> dict[str, Examination]:
@@ -243,6 +251,29 @@ def examinations(frames: int) -> dict[str, Examination]:
         "fov 60-75": brief(fovy_deg=(60.0, 75.0)),
         "held-out pairs": brief("heldout"),
     }
+
+
+OWN_COLUMN = "own pictures"
+OWN_ASKED = {
+    "name": 2, "list": 1, "count": 1, "count_kind": 2, "absent": 1, "relation": 2, "pick": 1, "side": 1,
+    "pick_relation": 1,
+}  # fmt: skip
+"""Questions of each kind on each picture of one's own."""
+
+
+def own_examination(own: OwnPictures, language: str = "en") -> Examination:
+    """A column on pictures of one's own that were held out of training, at the size they have.
+
+    Raises:
+        DatasetError: none was held out.
+    """
+    if not own.held_out:
+        raise DatasetError(
+            f"none of the {len(own.training)} pictures is held out (about one in {HELD_OUT_ONE_IN} is, by file name); "
+            "add more pictures to have some to judge by"
+        )
+    questioner = partial(OwnQuestioner, own.names)
+    return Examination(lambda: map(read_frame, own.held_out), language, OWN_ASKED, questioner=questioner)
 
 
 def markdown(tables: dict[str, dict[str, dict[str, float]]]) -> str:

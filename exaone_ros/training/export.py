@@ -9,13 +9,17 @@ import torch
 from torch import Tensor
 
 from exaone_ros.errors import CheckpointError
-from exaone_ros.training.checkpoints import CHECKPOINT, MTP_CHECKPOINT, fingerprint, read_run, trunk_weights
+from exaone_ros.training.checkpoints import (
+    CHECKPOINT,
+    MTP_CHECKPOINT,
+    MTP_PREFIX,
+    WEIGHTS,
+    fingerprint,
+    read_run,
+    trunk_weights,
+)
 from exaone_ros.training.model import Sizes, build_config, build_model
 from exaone_ros.training.tokenizer import write_processor
-
-WEIGHTS = "model.safetensors"
-MTP_PREFIX = "mtp."
-"""`transformers` passes by what has it."""
 
 
 def export(checkpoint: Path, directory: Path) -> int:

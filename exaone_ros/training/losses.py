@@ -11,7 +11,7 @@ from torch import Tensor
 from exaone_ros.tasks.ground import SCALE
 from exaone_ros.training.forward import AuxiliaryHeads, PackedModel
 from exaone_ros.training.model import TOKEN_PX
-from exaone_ros.training.packing import Batch
+from exaone_ros.training.packing import NO_NAME, Batch
 from exaone_ros.training.tokenizer import first_number_id
 
 COORDINATE_SIGMA = 6.0
@@ -66,8 +66,11 @@ def auxiliary_loss(
     seen = F.binary_cross_entropy_with_logits(cell[..., 0], batch.cell_object)
     names = cell[..., 1:].split([heads.colours, heads.shapes, 4], -1)
     number = there.sum().clamp(min=1)
-    named = F.cross_entropy(names[0][there], batch.cell_colour[there], reduction="sum") / number
-    named = named + F.cross_entropy(names[1][there], batch.cell_shape[there], reduction="sum") / number
+    named = F.cross_entropy(names[0][there], batch.cell_colour[there], ignore_index=NO_NAME, reduction="sum") / number
+    named = (
+        named
+        + F.cross_entropy(names[1][there], batch.cell_shape[there], ignore_index=NO_NAME, reduction="sum") / number
+    )
     index = torch.arange(rows * columns, device=cell.device)
     row, column = index // columns, index % columns
     centre = torch.stack([(column + 0.5) / columns, (row + 0.5) / rows] * 2, -1)

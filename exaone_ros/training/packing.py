@@ -32,6 +32,9 @@ LEAST_CELL_PX = 90
 """Pixels of an object in a 28 x 28 cell from which on the cell counts as the object's."""
 ALL_KINDS = (*KINDS, "count_kind")
 LEAST_ROOM = 24
+MOST_CELLS = 16
+"""Rows and columns of visual tokens that the auxiliary heads can tell apart."""
+NO_NAME = -1
 
 
 class Encoder:
@@ -81,7 +84,7 @@ class Batch:
         kinds: int64 [B, T] index into ALL_KINDS of the question of a target.
         first: bool [B, T] the target is the answer's first token that the grammar leaves open (see `_first_open`).
         cell_object: float32 [B, n] an object is on the cell.
-        cell_colour, cell_shape: int64 [B, n], -1 where none.
+        cell_colour, cell_shape: int64 [B, n], -1 where none, or none that the tabletop knows.
         cell_box: float32 [B, n, 4] 0..1 box of that object.
     """
 
@@ -154,9 +157,13 @@ def cell_targets(
     owner = counts.argmax(1)
     for cell in np.flatnonzero(counts.max(1) >= LEAST_CELL_PX):
         thing = frame.objects[int(owner[cell])]
-        there[cell], colour[cell], shape[cell] = 1, COLOURS.index(thing.colour), SHAPES.index(thing.shape)
+        there[cell], colour[cell], shape[cell] = 1, _index(COLOURS, thing.colour), _index(SHAPES, thing.shape)
         box[cell] = np.array(thing.box) / (width, height, width, height)
     return there, colour, shape, box
+
+
+def _index(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else NO_NAME
 
 
 def make_batch(

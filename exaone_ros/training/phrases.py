@@ -129,6 +129,8 @@ OBJECT_REASONS = {
         "right": "it is right of the {label}",
         "no_left": "nothing is left of the {label}",
         "no_right": "nothing is right of the {label}",
+        "none_left": "none is left of the {label}",
+        "none_right": "none is right of the {label}",
     },
     "ko": {
         "seen": "{label} 있음",
@@ -141,6 +143,8 @@ OBJECT_REASONS = {
         "right": "{label} 오른쪽에 있음",
         "no_left": "{label} 왼쪽에 아무것도 없음",
         "no_right": "{label} 오른쪽에 아무것도 없음",
+        "none_left": "{label} 왼쪽에 없음",
+        "none_right": "{label} 오른쪽에 없음",
     },
 }
 

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from exaone_ros.sim.frame import LabelledFrame, SeenObject
 from exaone_ros.sim.sampling import SceneOptions
 from exaone_ros.sim.tabletop import TabletopRenderer
 from exaone_ros.training.pool import VALIDATION_POOL, write_shard
-from exaone_ros.training.splits import HELD_OUT_PAIRS, LOOKED_AT_FROM, frame_seed
+from exaone_ros.training.splits import HELD_OUT_PAIRS, LOOKED_AT_FROM, RENDERED_FROM, few_kinds, frame_seed
+from exaone_ros.training.truth import resize_frame
 
 FRAMES_PER_SHARD = 50
 RENDER_SIZES = {
@@ -29,28 +28,6 @@ SIZE_OF_SHARD = ((252, 336), (252, 336), (196, 364), (252, 336), (280, 280))
 """Model sizes of one shard after the other, over and over."""
 
 
-def resize_frame(frame: LabelledFrame, height: int, width: int) -> LabelledFrame:
-    """Resize a frame with its truth."""
-    was_height, was_width = frame.image.shape[:2]
-    if (was_height, was_width) == (height, width):
-        return frame
-    x, y = width / was_width, height / was_height
-
-    def scaled(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-        return box[0] * x, box[1] * y, box[2] * x, box[3] * y
-
-    shrinking = x < 1
-    image = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
-    nearest = cv2.resize(frame.instance, (width, height), interpolation=cv2.INTER_NEAREST)
-    instance = np.asarray(nearest, np.int16)
-    objects = tuple(
-        SeenObject(o.shape, o.colour, scaled(o.box), o.distance_m, round(o.visible_px * x * y), o.visible_fraction)
-        for o in frame.objects
-    )
-    person, obstacle = (scaled(box) if box else None for box in (frame.person, frame.obstacle))
-    return LabelledFrame(np.asarray(image, np.uint8), objects, person, obstacle, instance)
-
-
 def training_options(rng: np.random.Generator) -> SceneOptions:
     """Scene options of one training shard: the defaults, and wider ones in between."""
     wide = rng.random() < 0.4
@@ -60,12 +37,13 @@ def training_options(rng: np.random.Generator) -> SceneOptions:
         fovy_deg=(45.0, 75.0) if wide else (45.0, 50.0),
         ambient_share=0.25,
         camera_jitter=1.5 if wide else 1.0,
+        include_pairs=few_kinds(rng),
     )
 
 
 def shard_seeds(split: str, shard: int) -> list[int]:
     """Seeds of the frames of a shard of the split "train" or "validation"."""
-    first = shard * FRAMES_PER_SHARD + (LOOKED_AT_FROM if split == "validation" else 0)
+    first = shard * FRAMES_PER_SHARD + (LOOKED_AT_FROM if split == "validation" else RENDERED_FROM)
     return [frame_seed(split, first + i) for i in range(FRAMES_PER_SHARD)]
 
 

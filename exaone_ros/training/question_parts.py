@@ -12,7 +12,7 @@ from exaone_ros.sim.frame import SeenObject
 from exaone_ros.tasks import Decide, Ground, Task
 from exaone_ros.training import phrases
 from exaone_ros.training.splits import HELD_OUT_PAIRS
-from exaone_ros.training.truth import RELATIONS, Truth, name_of
+from exaone_ros.training.truth import RELATIONS, Truth
 
 T = TypeVar("T")
 
@@ -76,6 +76,18 @@ class Asker:
             if (colour, shape) not in HELD_OUT_PAIRS:
                 return shape, colour
 
+    def _name(self, shape: str | None, colour: str | None, language: str, plural: bool = False) -> str:
+        """What things of a kind are called; None = any."""
+        return vocabulary.name(shape, colour, language, plural)
+
+    def _name_of(self, thing: SeenObject, language: str) -> str:
+        return self._name(thing.shape, thing.colour, language)
+
+    def _relation_label(self, relation: str, shape: str | None, colour: str | None, language: str) -> str:
+        """E.g. "leftmost ball", "맨 왼쪽 공"."""
+        word = vocabulary.KOREAN[relation] if language == "ko" else relation
+        return f"{word} {self._name(shape, colour, language)}"
+
     def _boxes(self, things: tuple[SeenObject, ...], label: str) -> list[tuple[tuple[int, int, int, int], str]]:
         return [(self.truth.box(thing), label) for thing in things]
 
@@ -101,7 +113,7 @@ class Asker:
         words = phrases.THOUGHTS[language]
         if not self.truth.clear:
             return words["empty"]
-        return words["objects"].format(labels=", ".join(name_of(thing, language) for thing in self.truth.clear))
+        return words["objects"].format(labels=", ".join(self._name_of(thing, language) for thing in self.truth.clear))
 
     def _relation(self) -> tuple[str, str | None, str | None, tuple[SeenObject, ...] | None]:
         relation, (shape, colour) = self._choose(RELATIONS), self._pair(0.9)

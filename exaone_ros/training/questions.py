@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from exaone_ros.tasks import Ask, Count
 from exaone_ros.training import phrases
 from exaone_ros.training.decisions import DecisionAsker
 from exaone_ros.training.question_parts import Question
-from exaone_ros.training.truth import name_of, relation_label, scaled_box
+from exaone_ros.training.truth import scaled_box
 
 __all__ = ["KINDS", "Question", "Questioner"]
 
@@ -24,10 +25,14 @@ KINDS = {
 """How often each kind is asked in training, relative to the others."""
 
 KOREAN_SHARE = 0.3
+MOST_MISSES = 200
+"""Draws in a row that give no question before a frame is said to have none (every object on it is doubtful)."""
 
 
 class Questioner(DecisionAsker):
     """Draws questions about one frame; see `Asker` for its arguments."""
+
+    shares: ClassVar[dict[str, float]] = KINDS
 
     @cached_property
     def _makers(self) -> dict[str, Callable[[str], Question | None]]:
@@ -44,15 +49,18 @@ class Questioner(DecisionAsker):
         return self._makers[kind](language)
 
     def draw(self) -> Iterator[Question]:
-        """Endless questions: everything first (mostly), then by the shares of KINDS."""
+        """Questions without end, unless nothing can be asked: everything first (mostly), then by `shares`."""
         if self.rng.random() < 0.45 and (question := self.ask("list")) is not None:
             yield question
-        names = [kind for kind in KINDS if kind != "list"]
-        shares = np.array([KINDS[kind] for kind in names])
+        names = [kind for kind in self.shares if kind != "list"]
+        shares = np.array([self.shares[kind] for kind in names])
         shares = shares / shares.sum()
-        while True:
+        misses = 0
+        while misses < MOST_MISSES:
             question = self.ask(names[int(self.rng.choice(len(names), p=shares))])
+            misses += 1
             if question is not None:
+                misses = 0
                 yield question
 
     # -- grounding -------------------------------------------------------------------------------------------------
@@ -60,7 +68,7 @@ class Questioner(DecisionAsker):
     def everything(self, language: str) -> Question | None:
         if self.truth.doubtful:
             return None
-        boxes = [(self.truth.box(thing), name_of(thing, language)) for thing in self.truth.clear]
+        boxes = [(self.truth.box(thing), self._name_of(thing, language)) for thing in self.truth.clear]
         return self._ground("list", language, (), boxes)
 
     def _kind_of(
@@ -69,7 +77,7 @@ class Questioner(DecisionAsker):
         things = self.truth.matching(shape, colour)
         if things is None:
             return None
-        label = vocabulary.name(shape, colour, language, plural)
+        label = self._name(shape, colour, language, plural)
         return self._ground(kind, language, (label,), self._boxes(things, label))
 
     def name(self, language: str) -> Question | None:
@@ -93,8 +101,8 @@ class Questioner(DecisionAsker):
             things = self.truth.matching(shape, colour)
             if things is None:
                 return None
-            boxes.extend(self._boxes(things, vocabulary.name(shape, colour, language)))
-        labels = tuple(vocabulary.name(shape, colour, language) for shape, colour in kinds)
+            boxes.extend(self._boxes(things, self._name(shape, colour, language)))
+        labels = tuple(self._name(shape, colour, language) for shape, colour in kinds)
         return self._ground("several", language, labels, boxes)
 
     def relation(self, language: str) -> Question | None:
@@ -102,7 +110,7 @@ class Questioner(DecisionAsker):
         relation, shape, colour, things = self._relation()
         if things is None or (found := self.truth.related(relation, things)) is None:
             return None
-        label = relation_label(relation, shape, colour, language)
+        label = self._relation_label(relation, shape, colour, language)
         return self._ground("relation", language, (label,), self._boxes((found,), label))
 
     def absent(self, language: str) -> Question | None:
@@ -148,9 +156,9 @@ class Questioner(DecisionAsker):
         if things is None:
             return None
         kind = "count" if shape is None and colour is None else "count_kind"
-        label = "" if kind == "count" else vocabulary.name(shape, colour, language, plural=True)
+        label = "" if kind == "count" else self._name(shape, colour, language, plural=True)
         if label and not self._first and self.rng.random() < 0.15:
-            label = vocabulary.name(shape, colour, language)
+            label = self._name(shape, colour, language)
         thinks = self._thinks() and len(things) == len(self.truth.clear) and not self.truth.doubtful
         task = Count(label=label, language=language, wording=self._wording(), thinking=thinks)
         words = phrases.THOUGHTS[language]
@@ -164,7 +172,7 @@ class Questioner(DecisionAsker):
         if self.truth.doubtful or len(self.truth.clear) > 6:
             return None
         words = phrases.SEE_ANSWERS[language]
-        names = [name_of(thing, language) for thing in self.truth.clear]
+        names = [self._name_of(thing, language) for thing in self.truth.clear]
         listed = ", ".join(names[:-1]) + words["and"] + names[-1] if len(names) > 1 else "".join(names)
         answer = words["some"].format(labels=listed) if names else words["none"]
         return Question("see", Ask(question=self._choose(phrases.SEE_QUESTIONS[language]), language=language), answer)

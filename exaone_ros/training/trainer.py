@@ -24,17 +24,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from exaone_ros.errors import CheckpointError
 from exaone_ros.sim.vocabulary import COLOURS, SHAPES
-from exaone_ros.training.checkpoints import BEST_CHECKPOINT, CHECKPOINT
+from exaone_ros.training.checkpoints import BEST_CHECKPOINT, CHECKPOINT, read_exported, read_run
 from exaone_ros.training.data import BatchStream, DataOptions
 from exaone_ros.training.forward import AuxiliaryHeads, PackedModel
 from exaone_ros.training.losses import auxiliary_loss, token_loss
 from exaone_ros.training.model import Sizes, build_config, build_model
-from exaone_ros.training.packing import Batch, Encoder
+from exaone_ros.training.packing import MOST_CELLS, Batch, Encoder
 from exaone_ros.training.validation import Progress, Validation, write_best
-
-MOST_CELLS = 16
-"""Rows and columns of visual tokens that the auxiliary heads can tell apart."""
 
 TRIM_STEPS = 40
 """Between two returns of freed memory to the system: batches of changing sizes left 50 MB a step in glibc's heap."""
@@ -46,7 +44,8 @@ class TrainOptions:
 
     Attributes:
         directory: of its checkpoint and log.
-        start: checkpoint of another run whose weights this one starts from (its optimisers and clock start anew).
+        start: checkpoint of another run, or a directory that `export` wrote, whose weights this one starts from
+            (optimisers and clock start anew; a directory has no auxiliary heads: give them no weight).
         minutes: of training in all, over all resumes; the schedule is laid over it.
         steps: if given, the schedule is laid over this many steps instead, and the clock does not matter.
         data: how batches are made.
@@ -121,8 +120,17 @@ class Trainer:
         if self.path.exists():
             self._load()
         elif options.start is not None:
-            state = torch.load(options.start, map_location=self.device, weights_only=True)
-            self.model.load_state_dict(state["model"])
+            self._start(options.start)
+
+    def _start(self, start: Path) -> None:
+        """Take the weights of another run's checkpoint, or of a directory that `export` wrote."""
+        try:
+            if start.is_dir():
+                self.model.model.load_state_dict(read_exported(start))
+            else:
+                self.model.load_state_dict(read_run(start)["model"])
+        except RuntimeError as error:  # torch's word for other names or shapes
+            raise CheckpointError(f"{start} has other weights than a model of these sizes: {error}") from error
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         options = self.options

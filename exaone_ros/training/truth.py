@@ -1,12 +1,12 @@
-"""What can be asked of a frame without ambiguity: clear and doubtful objects, names, relations, mirroring."""
+"""What can be asked of a frame without ambiguity: clear and doubtful objects, relations, mirroring, resizing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
-from exaone_ros.sim import vocabulary
 from exaone_ros.sim.frame import Box, LabelledFrame, SeenObject
 from exaone_ros.tasks.ground import SCALE
 
@@ -108,15 +108,26 @@ class Truth:
         return tuple(found)
 
 
-def name_of(thing: SeenObject, language: str) -> str:
-    """E.g. "red cube"."""
-    return vocabulary.name(thing.shape, thing.colour, language)
+def resize_frame(frame: LabelledFrame, height: int, width: int) -> LabelledFrame:
+    """Resize a frame with its truth."""
+    was_height, was_width = frame.image.shape[:2]
+    if (was_height, was_width) == (height, width):
+        return frame
+    x, y = width / was_width, height / was_height
 
+    def scaled(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 
-def relation_label(relation: str, shape: str | None, colour: str | None, language: str) -> str:
-    """E.g. "leftmost ball", "맨 왼쪽 공"."""
-    word = vocabulary.KOREAN[relation] if language == "ko" else relation
-    return f"{word} {vocabulary.name(shape, colour, language)}"
+    shrinking = x < 1
+    image = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+    nearest = cv2.resize(frame.instance, (width, height), interpolation=cv2.INTER_NEAREST)
+    instance = np.asarray(nearest, np.int16)
+    objects = tuple(
+        SeenObject(o.shape, o.colour, scaled(o.box), o.distance_m, round(o.visible_px * x * y), o.visible_fraction)
+        for o in frame.objects
+    )
+    person, obstacle = (scaled(box) if box else None for box in (frame.person, frame.obstacle))
+    return LabelledFrame(np.asarray(image, np.uint8), objects, person, obstacle, instance)
 
 
 def mirrored(frame: LabelledFrame) -> LabelledFrame:

@@ -7,9 +7,10 @@ not count against the run's minutes, so that a run with looks takes the same ste
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from exaone_ros.training.data import DataOptions
 from exaone_ros.training.flat_renderer import FlatOptions, FlatRenderer
 from exaone_ros.training.forward import PackedModel
 from exaone_ros.training.losses import token_loss
+from exaone_ros.training.own_frames import PictureReader, cut
+from exaone_ros.training.own_pictures import OwnPicture, read_coco
+from exaone_ros.training.own_questions import OwnQuestioner
 from exaone_ros.training.packing import ALL_KINDS, Batch, Encoder, make_batch
 from exaone_ros.training.pool import VALIDATION_POOL, FramePool
 from exaone_ros.training.questions import Questioner
@@ -44,6 +48,8 @@ class Validation:
     Args:
         data: of the run; its sizes, batch and pool are used.
         batches: how many; of the first different sizes of the run, over and over.
+
+    Where the run learns from pictures of one's own, a quarter of each batch are held-out ones of those, in parts.
     """
 
     def __init__(self, data: DataOptions, batches: int = BATCHES) -> None:
@@ -52,13 +58,26 @@ class Validation:
         pool = FramePool(folder).frames if folder is not None and folder.is_dir() else {}
         sizes = list(dict.fromkeys(data.sizes))
         used = dict.fromkeys(sizes, 0)
+        own = None if data.own is None else read_coco(data.own, data.own_images)
+        quarter = data.batch // 4 if own is not None and own.held_out else 0
+        self._reader = PictureReader()
         self.batches: list[Batch] = []
         for number in range(batches):
             size = sizes[number % len(sizes)]
             half = pool.get(size, [])[used[size] : used[size] + data.batch // 2]
             used[size] += len(half)
-            flat = [self._flat(number * data.batch + i, size) for i in range(data.batch - len(half))]
-            self.batches.append(self._batch(encoder, [*half, *flat], number, data.length))
+            mine = (
+                [self._part(own.held_out, number, place, size) for place in range(quarter)] if own is not None else []
+            )
+            flat = [self._flat(number * data.batch + i, size) for i in range(data.batch - len(half) - len(mine))]
+            questioners: list[Callable[..., Questioner]] = [Questioner] * (len(half) + len(flat))
+            if own is not None:
+                questioners += [partial(OwnQuestioner, own.names)] * len(mine)
+            self.batches.append(self._batch(encoder, [*half, *flat, *mine], questioners, number, data.length))
+
+    def _part(self, pictures: Sequence[OwnPicture], number: int, place: int, size: tuple[int, int]) -> LabelledFrame:
+        rng = np.random.default_rng([10, number, place])
+        return cut(rng, self._reader.frame(pictures[int(rng.integers(len(pictures)))]), size)
 
     @staticmethod
     def _flat(index: int, size: tuple[int, int]) -> LabelledFrame:
@@ -67,11 +86,17 @@ class Validation:
         return FlatRenderer(width, height).render(seed, FlatOptions(exclude_pairs=HELD_OUT_PAIRS))
 
     @staticmethod
-    def _batch(encoder: Encoder, frames: list[LabelledFrame], number: int, length: int) -> Batch:
+    def _batch(
+        encoder: Encoder,
+        frames: Sequence[LabelledFrame],
+        questioners: Sequence[Callable[..., Questioner]],
+        number: int,
+        length: int,
+    ) -> Batch:
         asked = []
-        for place, frame in enumerate(frames):
+        for place, (frame, questioner) in enumerate(zip(frames, questioners, strict=True)):
             rng = np.random.default_rng([9, number, place])
-            asked.append(Questioner(Truth.of(frame), rng, thinking=False).draw())
+            asked.append(questioner(Truth.of(frame), rng, thinking=False).draw())
         return make_batch(encoder, frames, asked, length)
 
     @torch.no_grad()

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exaone_ros.sim.vocabulary import COLOURS, SHAPES
-from exaone_ros.training.splits import HELD_OUT_PAIRS, SEEDS_PER_SPLIT, SPLITS, frame_seed, split_of
+from exaone_ros.training.prerender import FRAMES_PER_SHARD, shard_seeds
+from exaone_ros.training.splits import (
+    ALIKE_SHARE,
+    HELD_OUT_PAIRS,
+    LOOKED_AT_FROM,
+    RENDERED_FROM,
+    SEEDS_PER_SPLIT,
+    SPLITS,
+    few_kinds,
+    frame_seed,
+    split_of,
+)
 
 indexes = st.integers(0, SEEDS_PER_SPLIT - 1)
 
@@ -34,3 +46,35 @@ def test_every_colour_and_shape_of_a_held_out_pair_is_trained_otherwise() -> Non
         assert colour in COLOURS
         assert shape in SHAPES
     assert len({colour for colour, _ in HELD_OUT_PAIRS}) == len({shape for _, shape in HELD_OUT_PAIRS}) == 3
+
+
+def test_no_two_uses_share_a_frame() -> None:
+    shards, frames = 400, 50_000
+    uses = {
+        "pool to learn from": {seed for shard in range(shards) for seed in shard_seeds("train", shard)},
+        "flat frames to learn from": {frame_seed("train", i) for i in range(frames)},
+        "pool to look at": {seed for shard in range(shards) for seed in shard_seeds("validation", shard)},
+        "calibration, drafts, precision": {frame_seed("validation", i) for i in range(frames)},
+        "evaluation, benchmarks": {frame_seed("test", i) for i in range(frames)},
+        "held-out pairs": {frame_seed("heldout", i) for i in range(frames)},
+    }
+    assert len(uses["pool to learn from"]) == shards * FRAMES_PER_SHARD
+    assert len(set().union(*uses.values())) == sum(map(len, uses.values()))
+    assert {split_of(seed) for seed in uses["pool to look at"]} == {"validation"}
+    assert min(uses["pool to look at"]) == frame_seed("validation", LOOKED_AT_FROM)
+
+
+def test_a_simulators_first_scene_is_no_training_frame() -> None:
+    draws = [np.random.default_rng(seed).random() for seed in (7, [7, 0], [7, 1])]
+    assert draws[0] == draws[1] != draws[2], "numpy pads with zeros: see RENDERED_FROM"
+    assert min(shard_seeds("train", 0)) == RENDERED_FROM > 10_000_000
+
+
+def test_some_training_frames_show_one_shape_or_one_colour() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [few_kinds(rng) for _ in range(2000)]
+    chosen = [pairs for pairs in drawn if pairs is not None]
+    assert len(chosen) / len(drawn) == pytest.approx(ALIKE_SHARE, abs=0.03)
+    for pairs in chosen:
+        assert pairs and not pairs & HELD_OUT_PAIRS
+        assert 1 in (len({colour for colour, _ in pairs}), len({shape for _, shape in pairs}))
