@@ -58,7 +58,7 @@ class Row:
     Attributes:
         slot: where the tokens go.
         start: tokens that the slot already holds; the first new token gets this position (0-based). May be less than
-            what was written before: later entries are then forgotten.
+            what was written before: later entries are then forgotten. How far back it may go see `keeps`.
         tokens: int64 [n], n >= 1.
         visual: images whose embeddings replace the image-pad tokens in `tokens`, in order.
         logits: for how many of the last tokens logits are wanted; 0 = none.
@@ -149,6 +149,23 @@ class DraftingBackend(Backend, Protocol):
             EngineError: a row does not fit, was not run up to `start`, or the runtime failed.
         """
         ...
+
+
+@runtime_checkable
+class WindowedBackend(Backend, Protocol):
+    """A backend whose sliding-window layers forget what lies behind their window.
+
+    A slot that holds more than they do can be set back a little, as a refused draft needs it, but not to any place.
+    """
+
+    def keeps(self, slot: int, length: int) -> bool:
+        """Whether a row or a copy may go on from the first `length` positions that a slot holds."""
+        ...
+
+
+def keeps(backend: Backend, slot: int, length: int) -> bool:
+    """Whether a slot can go on from its first `length` positions; True where a backend forgets nothing."""
+    return not isinstance(backend, WindowedBackend) or backend.keeps(slot, length)
 
 
 def drafting(backend: Backend) -> DraftingBackend | None:

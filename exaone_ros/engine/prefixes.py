@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.engine.backend import Backend, Row, VisualTokens, named_failures
+from exaone_ros.engine.backend import Backend, Row, VisualTokens, keeps, named_failures
 from exaone_ros.engine.frame import Prompts
 from exaone_ros.engine.request import Picture
 from exaone_ros.engine.sequence import Prefix
@@ -166,6 +166,8 @@ class PromptHeads:
         assert head.encoded and head.slot is None
         head.slot = slot
         opening = self._shared_opening(head.tokens)
+        # A slot that was longer than its sliding windows has lost its beginning.
+        self._with_opening -= {held for held in self._with_opening if not keeps(self._backend, held, opening)}
         if opening and slot not in self._with_opening and self._with_opening:
             with named_failures(self._backend, "copy"), meter.measure("prefix_s"):
                 self._backend.copy(min(self._with_opening), [slot], opening)

@@ -30,6 +30,9 @@ MOST_PREVIOUS = 64
 MOST_NGRAM = 16
 LONGEST_CHAIN = 4
 """Tokens through which the MTP layer is led one by one to a guess, at most: each costs a run of it."""
+LONGEST_DRAFT = 96
+"""Tokens of a draft at most, with those that its guesses force: a backend whose sliding-window layers hold only their
+window has room for no more that are refused."""
 FIRST_GUESSES = 4
 ANSWERS_KEPT = 256
 
@@ -81,12 +84,12 @@ class Draft:
     Args:
         constraints: the sequence's; copied where guesses are checked, as a draft takes tokens that may never come.
         due: what the sequence runs next.
-        room: tokens that the draft may have.
+        room: tokens that fit behind `due`.
     """
 
     def __init__(self, constraints: list[Constraint], due: list[int], room: int) -> None:
         self._originals = constraints
-        self._room = room
+        self._room = room = min(room, LONGEST_DRAFT)
         self.due = due
         self.tokens: list[int] = []
         """Guesses, each with what it forces."""

@@ -9,15 +9,19 @@ B rows of S tokens each, caches of L positions:
     write_index    int64   [B]             where in the cache the first of the S tokens goes; it and S must fit into L
     mask_global    bool    [B, 1, S, L]    True where a query may look, in layers with global attention
     mask_local     bool    [B, 1, S, L]    the same in layers with a sliding window
+    write_index_local  int64 [B]           only with `ring`: write_index of layers with a sliding window
     logit_rows     int64   [M]             for which of the B * S tokens logits are wanted
     past_k.{l}, past_v.{l}        compute type [B, kv_heads, L, head_dim]
     logits         float32 [M, vocab]
     hidden         float32 [B * S, hidden] behind the final norm; only where asked for
     present_k.{l}, present_v.{l}  the caches with the new tokens written; may be bound to the memory of past_*
+
+With `ring`, the caches and the mask of layers with a sliding window have W positions in place of L.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -69,6 +73,7 @@ def build_decoder(
     fixed_capacity: bool = False,
     hidden_output: bool = False,
     compact: bool = False,
+    ring: int | None = None,
 ) -> Graph:
     """Build the graph.
 
@@ -82,6 +87,8 @@ def build_decoder(
         hidden_output: give out `hidden` too, which the MTP graph reads.
         fixed_capacity: caches are exactly `context` long. TensorRT's TensorScatter takes no other.
         compact: queries, keys and values come from one product: fewer operators, which is faster on a CPU.
+        ring: positions that the caches of sliding-window layers have where that is not as many as the others'; only
+            with `fixed_capacity` does the number matter.
 
     Raises:
         ValueError: `kv_write` needs a later opset, or `compact` is asked for in anything but plain float32.
@@ -94,23 +101,30 @@ def build_decoder(
     visual = g.input("visual", np.float32, ["N", c.hidden])
     visual_row = g.input("visual_row", np.int64, ["B", "S"])
     positions = g.input("position_ids", np.int64, ["B", "S"])
-    write_index = g.input("write_index", np.int64, ["B"])
+    kinds = {c.is_sliding(layer) for layer in range(c.layers)}
     capacity: Dim = context if fixed_capacity else "L"
+    everywhere = CacheKind("write_index", capacity)
+    local = everywhere
+    if ring is not None:
+        local = CacheKind("write_index_local", ring if fixed_capacity else "W")
+    caches = {kind: cache for kind, cache in ((False, everywhere), (True, local)) if kind in kinds}
+    for index in dict.fromkeys(cache.write_index for cache in caches.values()):
+        g.input(index, np.int64, ["B"])
     masks = {
-        kind: g.input(name, np.bool_, ["B", 1, "S", capacity])
+        kind: g.input(name, np.bool_, ["B", 1, "S", caches[kind].capacity])
         for kind, name in ((True, "mask_local"), (False, "mask_global"))
-        if kind in map(c.is_sliding, range(c.layers))
+        if kind in kinds
     }
     logit_rows = g.input("logit_rows", np.int64, ["M"])
 
     hidden = embed(g, ids, visual, visual_row, c.hidden)
-    layers = DecoderLayers(g, c, kv_write, ids, positions, write_index, context, capacity, compact=compact)
+    layers = DecoderLayers(g, c, kv_write, ids, positions, context, compact=compact)
     # Behind the attention of the last layer, only the tokens whose logits are wanted go on: of a prompt, one or none.
     early = compact and not hidden_output
     for layer in range(c.layers):
-        mask, rope = masks[c.is_sliding(layer)], c.has_rope(layer)
+        kind, prefix = c.is_sliding(layer), f"text.layers.{layer}."
         kept = logit_rows if early and layer == c.layers - 1 else None
-        hidden = layers.add(hidden, f"text.layers.{layer}.", layer, mask, rope=rope, kept=kept)
+        hidden = layers.add(hidden, prefix, layer, caches[kind], masks[kind], rope=c.has_rope(layer), kept=kept)
 
     if hidden_output:
         hidden = g.rms_norm(hidden, "text.norm.weight", c.rms_eps)
@@ -132,6 +146,19 @@ def head(g: GraphBuilder, hidden: str, vocab: int) -> None:
     g.output("logits", np.float32, ["M", vocab])
 
 
+@dataclass(frozen=True)
+class CacheKind:
+    """How the caches of some layers are laid out.
+
+    Attributes:
+        write_index: the input int64 [B] with where the first of the S tokens goes.
+        capacity: positions, a number or the name of the dimension.
+    """
+
+    write_index: str = "write_index"
+    capacity: Dim = "L"
+
+
 class DecoderLayers:
     """Decoder layers over KV caches, one after the other.
 
@@ -141,9 +168,7 @@ class DecoderLayers:
         kv_write: how caches are written.
         ids: int64 [B, S], for its shape.
         positions: int64 [B, S].
-        write_index: int64 [B].
         context: positions that the rotary tables cover.
-        capacity: of the caches, a number or the name of the dimension.
         compact: queries, keys and values come from one product; plain float32 only.
     """
 
@@ -154,27 +179,28 @@ class DecoderLayers:
         kv_write: KvWrite,
         ids: str,
         positions: str,
-        write_index: str,
         context: int,
-        capacity: Dim,
         *,
         compact: bool = False,
     ) -> None:
         self._g, self._config, self._compact = g, config, compact
         self._batch_and_length = g.op("Shape", ids)
         self._rope = _Rope(g, *config.rope.tables(config.head_dim, context), positions)
-        self._cache = _Cache(g, kv_write, write_index, ids)
-        self._shape: list[Dim] = ["B", config.kv_heads, capacity, config.head_dim]
-        self._caches: list[str] = []
+        self._kv_write, self._ids = kv_write, ids
+        self._writers: dict[str, _Cache] = {}
+        self._caches: dict[str, list[Dim]] = {}
 
-    def add(self, hidden: str, prefix: str, cache: int, mask: str, *, rope: bool, kept: str | None = None) -> str:
+    def add(
+        self, hidden: str, prefix: str, cache: int, kind: CacheKind, mask: str, *, rope: bool, kept: str | None = None
+    ) -> str:
         """Add the layer whose weights begin with `prefix`; its caches get the number `cache`.
 
         Args:
             hidden: float32 [B * S, hidden].
             prefix: of the weights' names, with the dot.
             cache: number of its caches.
-            mask: bool [B, 1, S, L].
+            kind: of them.
+            mask: bool [B, 1, S, L], L being their capacity.
             rope: False for a layer without positions.
             kept: int64 [M], which rows go on behind the attention; None: all.
 
@@ -184,7 +210,7 @@ class DecoderLayers:
         g, c = self._g, self._config
         attention = prefix + "self_attn."
         q, k, v = (self._joined if self._compact else self._separate)(hidden, attention, rope=rope)
-        keys, values = (self._cached(kind, cache, new) for kind, new in (("k", k), ("v", v)))
+        keys, values = (self._cached(f"{name}.{cache}", kind, new) for name, new in (("k", k), ("v", v)))
         mixed = g.attention(q, keys, values, mask, c.heads, c.kv_heads, c.head_dim)
         mixed = g.reshape(g.op("Transpose", mixed, perm=[0, 2, 1, 3]), -1, c.heads * c.head_dim)
         if kept is not None:
@@ -222,16 +248,19 @@ class DecoderLayers:
         q, k = (g.rms_norm(x, f"{prefix}{name}_norm.weight", c.rms_eps) for name, x in (("q", q), ("k", k)))
         return (self._rope.apply(q), self._rope.apply(k), v) if rope else (q, k, v)
 
-    def _cached(self, kind: str, cache: int, new: str) -> str:
-        g = self._g
-        past = g.input(f"past_{kind}.{cache}", g.precision.compute, self._shape)
-        self._caches.append(f"present_{kind}.{cache}")
-        return self._cache.write(past, new, self._caches[-1])
+    def _cached(self, name: str, kind: CacheKind, new: str) -> str:
+        g, c = self._g, self._config
+        shape: list[Dim] = ["B", c.kv_heads, kind.capacity, c.head_dim]
+        past = g.input(f"past_{name}", g.precision.compute, shape)
+        self._caches[f"present_{name}"] = shape
+        if kind.write_index not in self._writers:
+            self._writers[kind.write_index] = _Cache(g, self._kv_write, kind.write_index, self._ids)
+        return self._writers[kind.write_index].write(past, new, f"present_{name}")
 
     def declare_caches(self) -> None:
         """Make the written caches outputs of the graph; once, behind the other outputs."""
-        for name in self._caches:
-            self._g.output(name, self._g.precision.compute, self._shape)
+        for name, shape in self._caches.items():
+            self._g.output(name, self._g.precision.compute, shape)
 
 
 def embed(g: GraphBuilder, ids: str, visual: str, visual_row: str, width: int) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.config import SLIDING
-from exaone_ros.model.decoder_graph import DecoderLayers, KvWrite, check_kv_write, embed, head
+from exaone_ros.model.decoder_graph import CacheKind, DecoderLayers, KvWrite, check_kv_write, embed, head
 from exaone_ros.model.graph_builder import GraphBuilder, LinearSource, check_compact
 from exaone_ros.model.onnx_graph import MAX_OPSET, Graph
 from exaone_ros.model.precision import FLOAT32, Precision
@@ -54,7 +54,7 @@ def build_mtp(
     visual_row = g.input("visual_row", np.int64, ["B", "S"])
     hidden = g.input("hidden", np.float32, ["R", c.hidden])
     positions = g.input("position_ids", np.int64, ["B", "S"])
-    write_index = g.input("write_index", np.int64, ["B"])
+    g.input("write_index", np.int64, ["B"])
     mask = g.input("mask", np.bool_, ["B", 1, "S", "L"])
     logit_rows = g.input("logit_rows", np.int64, ["M"])
 
@@ -62,8 +62,9 @@ def build_mtp(
     normed = g.rms_norm(hidden, "mtp.pre_fc_norm_hidden.weight", c.rms_eps)
     joined = g.op("Concat", embedded, normed, axis=-1)
     value = g.high(g.linear(g.low(joined), "mtp.fc", bias=False))
-    layers = DecoderLayers(g, c, kv_write, ids, positions, write_index, context, "L", compact=compact)
-    value = layers.add(value, "mtp.layers.0.", 0, mask, rope=c.mtp_layer_type == SLIDING or c.sliding_window is None)
+    layers = DecoderLayers(g, c, kv_write, ids, positions, context, compact=compact)
+    rope = c.mtp_layer_type == SLIDING or c.sliding_window is None
+    value = layers.add(value, "mtp.layers.0.", 0, CacheKind(), mask, rope=rope)
     value = g.rms_norm(g.op("Gather", value, logit_rows, axis=0), "mtp.norm.weight", c.rms_eps)
     g.op("Identity", value, name="drafted")
     head(g, value, c.vocab)

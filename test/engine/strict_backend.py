@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Limits, Row, VisualTokens
+from exaone_ros.engine.backends.ring import Intact, Ring
 from exaone_ros.errors import EngineError, ImageError
 
 IMAGE_TOKEN = 67
@@ -107,3 +108,29 @@ class StrictBackend:
     def _check_open(self) -> None:
         if self.closed:
             raise EngineError("the backend is closed")
+
+
+@dataclass
+class WindowedStrictBackend(StrictBackend):
+    """One whose slots forget as those do whose sliding-window layers hold only their window."""
+
+    ring: Ring = field(default_factory=lambda: Ring(window=8, chunk=12, length=20))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._intact = Intact(self.ring, self.slots)
+
+    def keeps(self, slot: int, length: int) -> bool:
+        return self._intact.keeps(slot, length)
+
+    def copy(self, source: int, targets: Sequence[int], length: int) -> None:
+        assert self.keeps(source, length), "copies what was overwritten"
+        super().copy(source, targets, length)
+        self._intact.copied(source, list(targets))
+
+    def _append(self, row: Row) -> NDArray[np.float32]:
+        assert self.keeps(row.slot, row.start), "goes on from what was overwritten"
+        if row.start == 0:
+            self._intact.restart(row.slot)
+        self._intact.wrote(row.slot, row.start + row.tokens.size)
+        return super()._append(row)

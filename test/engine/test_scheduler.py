@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.strict_backend import IMAGE_TOKEN, Content, StrictBackend
+from engine.strict_backend import IMAGE_TOKEN, Content, StrictBackend, WindowedStrictBackend
 
 from exaone_ros.engine.answers import TaskAnswer
+from exaone_ros.engine.backends.ring import Ring
 from exaone_ros.engine.job import Job
 from exaone_ros.engine.request import Picture, Request
 from exaone_ros.engine.scheduler import CREDIT_CALLS, Scheduler, Scheduling
@@ -285,6 +286,22 @@ def test_what_stands_before_the_first_picture_is_run_once_for_ever(bench: Setup)
         b.run()
     starts = [row.start for rows in b.backend.calls for row in rows if not row.logits]
     assert starts[0] == 0 and len(set(starts[1:])) == 1 and starts[1] > 10
+
+
+@pytest.mark.parametrize(("length", "lost"), [(12, True), (400, False)])
+def test_a_beginning_that_sliding_windows_have_lost_is_run_again(
+    bench: Setup, alone: Callable[..., tuple[object, ...]], length: int, lost: bool
+) -> None:
+    b = bench(WindowedStrictBackend(ring=Ring(window=8, chunk=length - 8, length=length)))
+    for seed in range(4):
+        b.ask(FAST, picture(seed), label=f"fast{seed}")
+        b.ask(THINKING, picture(seed), label=f"thinking{seed}")
+        b.run()
+    starts = [row.start for rows in b.backend.calls for row in rows if not row.logits]
+    assert set(starts[1:]) == ({0} if lost else {starts[1]}) and (lost or starts[1] > 10)
+    for seed in range(4):
+        assert content(b.answers[f"fast{seed}"]) == alone(FAST, picture(seed))
+        assert content(b.answers[f"thinking{seed}"]) == alone(THINKING, picture(seed))
 
 
 def test_heads_are_kept_for_later_questions_until_their_slot_is_needed(bench: Setup) -> None:

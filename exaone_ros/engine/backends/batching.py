@@ -7,7 +7,7 @@ beyond what their slot holds, where the masks hide it until real tokens overwrit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from exaone_ros.engine.backend import Row
@@ -31,13 +31,13 @@ class Batch:
     length: int
 
 
-def plan_batches(rows: Sequence[Row], held: Sequence[int], context: int) -> list[Batch]:
+def plan_batches(rows: Sequence[Row], held: Sequence[int], room: Callable[[int], int]) -> list[Batch]:
     """Cut the rows of a call into batches.
 
     Args:
         rows: at most one per slot; checked already.
         held: how many tokens each slot holds.
-        context: positions that a slot has.
+        room: tokens that a run may write from a position on, padding included; enough for each row by itself.
     """
     if len(rows) == 1:  # most decode steps
         return [Batch(rows[0].slot, (0,), len(rows[0].tokens))]
@@ -48,16 +48,15 @@ def plan_batches(rows: Sequence[Row], held: Sequence[int], context: int) -> list
         together = [
             i
             for i in waiting
-            if i == waiting[0]
-            or (length - len(rows[i].tokens) <= RUN_COST_TOKENS and rows[i].start + length <= context)
+            if i == waiting[0] or (length - len(rows[i].tokens) <= RUN_COST_TOKENS and length <= room(rows[i].start))
         ]
         waiting = [i for i in waiting if i not in together]
-        batches += _neighbours(sorted(together, key=lambda i: rows[i].slot), rows, length, held, context)
+        batches += _neighbours(sorted(together, key=lambda i: rows[i].slot), rows, length, held, room)
     return batches
 
 
 def _neighbours(
-    order: Sequence[int], rows: Sequence[Row], length: int, held: Sequence[int], context: int
+    order: Sequence[int], rows: Sequence[Row], length: int, held: Sequence[int], room: Callable[[int], int]
 ) -> list[Batch]:
     """Cut rows in the order of their slots where a gap is too wide to be filled."""
     batches: list[Batch] = []
@@ -66,7 +65,7 @@ def _neighbours(
     for index in order:
         slot = rows[index].slot
         gap = range(first + len(span), slot)
-        if span and len(gap) * length <= RUN_COST_TOKENS and all(held[s] + length <= context for s in gap):
+        if span and len(gap) * length <= RUN_COST_TOKENS and all(length <= room(held[s]) for s in gap):
             span += [None] * len(gap)
         elif span and len(gap):
             batches.append(Batch(first, tuple(span), length))

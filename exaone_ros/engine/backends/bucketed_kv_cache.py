@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.engine.backends.kv_cache import CAPACITY_STEP, HostKvCache, KvCache
+from exaone_ros.engine.backends.ring import Ring
 from exaone_ros.model.config import TextConfig
 
 SHORT_BUCKETS = (128, 192, 256, 384, 512)
@@ -143,11 +144,14 @@ class BucketedKvCache(Generic[Cache]):
         return {wanted} if grown else set()
 
 
-def host_buckets(config: TextConfig, slots: int, context: int) -> BucketedKvCache[HostKvCache]:
+def host_buckets(
+    config: TextConfig, slots: int, context: int, ring: Ring | None = None
+) -> BucketedKvCache[HostKvCache]:
     """Buckets in main memory."""
     bounds = bucket_bounds(context)
     caches = [
-        HostKvCache(config, slots, bound, shorter + 1) for shorter, bound in zip((0, *bounds), bounds, strict=False)
+        HostKvCache(config, slots, bound, shorter + 1, ring)
+        for shorter, bound in zip((0, *bounds), bounds, strict=False)
     ]
     return BucketedKvCache(bounds, caches, slots, _move_on_host)
 
@@ -159,10 +163,10 @@ def one_bucket(cache: Cache, slots: int, context: int) -> BucketedKvCache[Cache]
 
 def _move_on_host(source: HostKvCache, slot: int, target: HostKvCache, targets: Sequence[int], length: int) -> None:
     for name in source.names:
-        content = source.view(name)[slot, :, :length]
-        view = target.view(name)
+        # A ring that has wrapped is as long in both: all of it. One that has not holds positions at their own places.
+        content, view = source.view(name)[slot, :, :length], target.view(name)
         for place in targets:
-            view[place, :, :length] = content
+            view[place, :, :length] = content[:, : view.shape[2]]
 
 
 def _never(source: KvCache, slot: int, target: KvCache, targets: Sequence[int], length: int) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Row, VisualTokens
 from exaone_ros.engine.backends.batching import Batch
+from exaone_ros.engine.backends.ring import positions_in
 from exaone_ros.errors import EngineError
 
 
@@ -24,6 +25,7 @@ class DecoderInputs:
         slots: neighbouring slots of the run.
         length: tokens of each.
         capacity: positions of the caches.
+        local: those of layers with a sliding window, where they are fewer: a ring.
         window: of the layers with a sliding window; None = there are none.
         logits: how many rows of logits are wanted.
         vocab: their width.
@@ -42,30 +44,38 @@ class DecoderInputs:
         vocab: int,
         no_visual: NDArray[np.float32],
         *,
+        local: int | None = None,
         takes_hidden: bool = False,
         gives_hidden: int = 0,
     ) -> None:
         shape = (slots, length)
         self._window = window
         self._keys, self._steps = np.arange(capacity), np.arange(length)
+        self._local = capacity if local is None else min(local, capacity)
         # An empty product is not worth finding out how every runtime treats it: at least one row of logits.
         self.logits = np.empty((max(1, logits), vocab), np.float32)
         width = no_visual.shape[1]
         self.hidden = np.empty((gives_hidden, width), np.float32) if gives_hidden else None
         mask = np.empty((slots, 1, length, capacity), np.bool_)
         apart = window is not None and window < capacity
+        rings = self._local < capacity
+        index = np.empty(slots, np.int64)
         self.feeds: dict[str, NDArray[Any]] = {
             "input_ids": np.zeros(shape, np.int64),
             "visual": no_visual,
             "visual_row": np.full(shape, -1, np.int64),
             "position_ids": np.empty(shape, np.int64),
-            "write_index": np.empty(slots, np.int64),
+            "write_index": index,
+            "write_index_local": np.empty_like(index) if rings else index,
             "logit_rows": np.zeros(max(1, logits), np.int64),
             "mask_global": mask,
-            "mask_local": np.empty_like(mask) if apart else mask,
+            "mask_local": np.empty((*mask.shape[:3], self._local), np.bool_) if apart else mask,
         }
-        self.feeds["mask"] = self.feeds["mask_local"]
-        if takes_hidden:
+        if takes_hidden:  # the only layer; where it sees all, there is no window
+            self.feeds["mask"], self.feeds["write_index"] = (
+                self.feeds["mask_local"],
+                self.feeds["write_index_local"],
+            )
             self.feeds["hidden"] = np.zeros((slots * length, width), np.float32)
 
     def fill(
@@ -115,9 +125,23 @@ class DecoderInputs:
         feeds["write_index"][:] = starts
         positions = np.add(starts[:, None], self._steps, out=feeds["position_ids"])[:, None, :, None]
         seen_keys = np.less_equal(self._keys, positions, out=feeds["mask_global"])
-        if feeds["mask_local"] is not feeds["mask_global"]:
-            np.logical_and(seen_keys, self._keys > positions - self._window, out=feeds["mask_local"])
+        if self._window is not None and feeds["mask_local"] is not feeds["mask_global"]:
+            self._see_window(self._window, starts, positions, seen_keys)
         return wanted
+
+    def _see_window(
+        self, window: int, starts: NDArray[np.int64], positions: NDArray[np.int64], seen: NDArray[np.bool_]
+    ) -> None:
+        """Write mask and index of the layers with a sliding window."""
+        feeds, keys, behind = self.feeds, self._keys[: self._local], positions - window
+        newest = starts + (len(self._steps) - 1)
+        if newest.max() < self._local:  # nothing has wrapped: each position lies at its own place
+            np.logical_and(seen[..., : self._local], keys > behind, out=feeds["mask_local"])
+            feeds["write_index_local"][:] = starts
+            return
+        held = positions_in(self._local, newest)[:, None, None, :]
+        np.logical_and((held >= 0) & (held <= positions), held > behind, out=feeds["mask_local"])
+        np.remainder(starts, self._local, out=feeds["write_index_local"])
 
 
 def _embeddings(image: VisualTokens) -> NDArray[np.float32]:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from exaone_ros.engine.backends.kv_cache import cache_names
+from exaone_ros.engine.backends.kv_cache import cache_lengths, cache_names
+from exaone_ros.engine.backends.ring import Ring
 from exaone_ros.model.config import TextConfig
 
 
@@ -17,16 +18,25 @@ class DeviceKvCache:
     """KV caches at full capacity: what does not move needs no copies through main memory."""
 
     def __init__(
-        self, runtime: Any, config: TextConfig, slots: int, context: int, provider: tuple[str, dict[str, Any]]
+        self,
+        runtime: Any,
+        config: TextConfig,
+        slots: int,
+        context: int,
+        provider: tuple[str, dict[str, Any]],
+        ring: Ring | None = None,
     ) -> None:
         """Allocate the memory on the device of an ONNX Runtime provider (name and options)."""
         self.names = cache_names(config)
         self.capacity = context
         self._device = device_of(provider)
-        self._row = (1, config.kv_heads, context, config.head_dim)
-        shape = [slots, *self._row[1:]]
+        self._rows = {
+            name: (1, config.kv_heads, length, config.head_dim)
+            for name, length in cache_lengths(config, context, ring).items()
+        }
         self._memory = {}
-        for name in self.names:
+        for name, row in self._rows.items():
+            shape = [slots, *row[1:]]
             self._memory[name] = runtime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, *self._device)
             self._memory[name].update_inplace(np.zeros(shape, np.float32))  # a masked NaN would still do harm
         self._copier = _copier(runtime, provider)
@@ -35,18 +45,18 @@ class DeviceKvCache:
         return False
 
     def place(self, name: str, first_slot: int) -> int:
-        return int(self._memory[name].data_ptr()) + first_slot * int(np.prod(self._row)) * 4
+        return int(self._memory[name].data_ptr()) + first_slot * int(np.prod(self._rows[name])) * 4
 
-    def shape(self, slots: int) -> tuple[int, int, int, int]:
-        return slots, self._row[1], self._row[2], self._row[3]
+    def shape(self, name: str, slots: int) -> tuple[int, int, int, int]:
+        return slots, *self._rows[name][1:]
 
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
         """Copy slots as a whole: ONNX Runtime has no copy inside a device but a graph."""
         for name in self.names if length else ():
             for target in targets:
                 binding = self._copier.io_binding()
-                binding.bind_input("x", *self._device, np.float32, self._row, self.place(name, source))
-                binding.bind_output("y", *self._device, np.float32, self._row, self.place(name, target))
+                binding.bind_input("x", *self._device, np.float32, self._rows[name], self.place(name, source))
+                binding.bind_output("y", *self._device, np.float32, self._rows[name], self.place(name, target))
                 self._copier.run_with_iobinding(binding)
 
 

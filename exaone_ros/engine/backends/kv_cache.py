@@ -1,7 +1,8 @@
 """Memory of the KV caches: slots side by side, so that neighbouring slots can be bound to the graph as one batch.
 
 A cache has the layout [slots, kv_heads, capacity, head_dim] for each layer's keys and values. The capacity grows in
-steps with what is held, because attention costs by capacity, not by what is held.
+steps with what is held, because attention costs by capacity, not by what is held. That of sliding-window layers ends
+at the length of their ring (see `ring`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from exaone_ros.engine.backends.ring import Ring
 from exaone_ros.model.config import TextConfig
 
 CAPACITY_STEP = 128
@@ -23,7 +25,7 @@ class KvCache(Protocol):
     names: tuple[str, ...]
     """Of the tensors, without the `past_` and `present_` of the graph."""
     capacity: int
-    """Positions that each slot has at the moment."""
+    """Positions that each slot has at the moment, in layers that see all."""
 
     def ensure(self, positions: int, held: NDArray[np.int64], *, tight: bool = False) -> bool:
         """Make room for `positions` per slot; True when memory moved. `held` [slots] says what must be kept.
@@ -36,7 +38,7 @@ class KvCache(Protocol):
         """Address of the memory of a tensor from a slot on."""
         ...
 
-    def shape(self, slots: int) -> tuple[int, int, int, int]:
+    def shape(self, name: str, slots: int) -> tuple[int, int, int, int]:
         """Shape of a tensor over this many neighbouring slots."""
         ...
 
@@ -50,6 +52,15 @@ def cache_names(config: TextConfig) -> tuple[str, ...]:
     return tuple(f"{kind}.{layer}" for layer in range(config.layers) for kind in ("k", "v"))
 
 
+def cache_lengths(config: TextConfig, context: int, ring: Ring | None) -> dict[str, int]:
+    """Positions that each tensor has at most, by its name."""
+    local = ring.length if ring else context
+    return {
+        name: min(local, context) if config.is_sliding(int(name.partition(".")[2])) else context
+        for name in cache_names(config)
+    }
+
+
 class HostKvCache:
     """KV caches in main memory.
 
@@ -60,16 +71,18 @@ class HostKvCache:
         slots: how many there are.
         context: positions that a slot can have.
         least: positions that a slot has at least; what is bound to the memory then stays valid where less is held.
+        ring: of sliding-window layers; None where they hold all positions.
     """
 
-    def __init__(self, config: TextConfig, slots: int, context: int, least: int = 1) -> None:
+    def __init__(self, config: TextConfig, slots: int, context: int, least: int = 1, ring: Ring | None = None) -> None:
         self.names = cache_names(config)
+        self._lengths = cache_lengths(config, context, ring)
         self._slots, self._context, self._least = slots, context, least
         self.capacity = self._rounded(least)
         self._heads, self._head_dim = config.kv_heads, config.head_dim
         # Zeros, not garbage: a masked NaN would still turn the weighted sum of values into NaN.
-        size = slots * config.kv_heads * context * config.head_dim
-        self._memory = {name: np.zeros(size, np.float32) for name in self.names}
+        position = slots * config.kv_heads * config.head_dim
+        self._memory = {name: np.zeros(position * length, np.float32) for name, length in self._lengths.items()}
 
     def ensure(self, positions: int, held: NDArray[np.int64], *, tight: bool = False) -> bool:
         """Grow to the next step that holds `positions`; shrink when `tight`, or less than half of it is used."""
@@ -77,8 +90,10 @@ class HostKvCache:
         if wanted == self.capacity or (not tight and self.capacity // 2 < wanted <= self.capacity):
             return False
         old, new = self.capacity, wanted
-        for memory in self._memory.values():
-            self._move(memory, old, new, held)
+        for name, memory in self._memory.items():
+            before, after = min(old, self._lengths[name]), min(new, self._lengths[name])
+            if before != after:  # at least one is shorter than the ring, so what is held has not wrapped
+                self._move(memory, before, after, held)
         self.capacity = new
         return True
 
@@ -96,7 +111,10 @@ class HostKvCache:
 
     def view(self, name: str) -> NDArray[np.float32]:
         """A tensor at the capacity of the moment, [slots, kv_heads, capacity, head_dim]; until memory moves."""
-        return self._view(self._memory[name], self.capacity)
+        return self._view(self._memory[name], self._capacity(name))
+
+    def _capacity(self, name: str) -> int:
+        return min(self.capacity, self._lengths[name])
 
     def _view(self, memory: NDArray[np.float32], capacity: int) -> NDArray[np.float32]:
         count = self._slots * self._heads * capacity * self._head_dim
@@ -104,14 +122,14 @@ class HostKvCache:
 
     def place(self, name: str, first_slot: int) -> int:
         memory = self._memory[name]
-        offset = first_slot * self._heads * self.capacity * self._head_dim * memory.itemsize
+        offset = first_slot * self._heads * self._capacity(name) * self._head_dim * memory.itemsize
         return int(memory.ctypes.data) + offset
 
-    def shape(self, slots: int) -> tuple[int, int, int, int]:
-        return slots, self._heads, self.capacity, self._head_dim
+    def shape(self, name: str, slots: int) -> tuple[int, int, int, int]:
+        return slots, self._heads, self._capacity(name), self._head_dim
 
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
-        for memory in self._memory.values():
-            view = self._view(memory, self.capacity)
+        for name in self.names:
+            view = self.view(name)  # a ring that has wrapped is shorter than `length`: all of it
             for target in targets:
                 view[target, :, :length] = view[source, :, :length]

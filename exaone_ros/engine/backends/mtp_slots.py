@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from exaone_ros.engine.backend import DraftRow, Limits, Row
 from exaone_ros.engine.backends.rows import check_draft_rows
 from exaone_ros.engine.backends.slot_graph import RowResult, SlotGraph
+from exaone_ros.errors import EngineError
 
 
 @dataclass
@@ -74,6 +75,12 @@ class MtpSlots:
     def draft(self, rows: Sequence[DraftRow], held: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         """As `DraftingBackend.draft`; `held` int64 [slots] is what the decoder's slots hold."""
         check_draft_rows(rows, self._limits, held, self._image_token)
+        ring = self._graph.ring
+        for row in rows:
+            if ring is not None and len(row.tokens) > ring.chunk:  # more could not be taken back
+                raise EngineError(
+                    f"slot {row.slot}: a draft behind {len(row.tokens)} tokens; expected at most {ring.chunk}"
+                )
         for row in rows:
             chain = self._chains.get(row.slot)
             if chain is None or chain.start != row.start or chain.tokens != row.tokens[: len(chain.tokens)].tolist():

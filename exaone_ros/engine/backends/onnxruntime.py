@@ -14,11 +14,13 @@ import onnx
 from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import DraftRow, Limits, Row, VisualTokens
+from exaone_ros.engine.backends.batching import RUN_COST_TOKENS
 from exaone_ros.engine.backends.bucketed_kv_cache import BucketedKvCache, host_buckets, one_bucket
 from exaone_ros.engine.backends.denormals import Flushed, flush_in_threads
 from exaone_ros.engine.backends.device_kv_cache import DeviceKvCache, device_of
 from exaone_ros.engine.backends.mtp_slots import MtpSlots
 from exaone_ros.engine.backends.onnx_support import best_opset
+from exaone_ros.engine.backends.ring import CHUNK, Ring
 from exaone_ros.engine.backends.rows import check_copy, check_rows, check_sizes, check_start
 from exaone_ros.engine.backends.slot_graph import SlotGraph
 from exaone_ros.errors import CheckpointError, EngineError, require
@@ -58,6 +60,7 @@ class OnnxRuntimeBackend:
         kv_write: KvWrite | None = None,
         precision: Precision = FLOAT32,
         scales: InputScales | None = None,
+        chunk: int = CHUNK,
     ) -> None:
         """Build the graphs and load them; takes about as long as reading the weights.
 
@@ -73,6 +76,8 @@ class OnnxRuntimeBackend:
             precision: whose numbers the answers are to be made of. Anything but float32 is emulated, to measure what it
                 costs in accuracy: computed in float32, and rounded after every operator.
             scales: AWQ-style scales of a quantised precision.
+            chunk: tokens of a row in one run once it is longer than what sliding-window layers hold, which is their
+                window and as many tokens more; about as far can a slot be set back then. Drafts need 128.
 
         Raises:
             CheckpointError: the checkpoint cannot be used, or has no MTP layer where one is asked for.
@@ -84,6 +89,8 @@ class OnnxRuntimeBackend:
         self._config = checkpoint.config
         self._preprocess = PreprocessConfig.read(checkpoint_dir, self._config.vision)
         check_sizes(self._config, slots, context, threads)
+        if chunk < 1:
+            raise EngineError(f"chunk is {chunk}; expected at least 1")
         self._limits = Limits(slots, context, self._config.text.vocab, self._preprocess.max_visual_tokens)
         provider = _provider(runtime, device)
         self.opset = best_opset(runtime) if opset is None else opset
@@ -95,28 +102,39 @@ class OnnxRuntimeBackend:
         self._flushed = Flushed()
         text = self._config.text
 
-        def slot_graph(graph: Graph, layers: TextConfig, *, emulate: bool = False) -> SlotGraph:
+        def slot_graph(graph: Graph, layers: TextConfig, ring: Ring | None, *, emulate: bool = False) -> SlotGraph:
             session = _session(runtime, graph, provider, threads, emulate=emulate)
             caches: BucketedKvCache[Any] = (
-                host_buckets(layers, slots, context)
+                host_buckets(layers, slots, context, ring)
                 if self._device[0] == "cpu"
-                else one_bucket(DeviceKvCache(runtime, layers, slots, context, provider), slots, context)
+                else one_bucket(DeviceKvCache(runtime, layers, slots, context, provider, ring), slots, context)
             )
             image_token, window = self._config.image_token, layers.sliding_window
-            return SlotGraph(session, caches, self._device, self._limits, image_token, text.hidden, window)
+            return SlotGraph(session, caches, self._device, self._limits, image_token, text.hidden, window, ring)
 
         linears = linear_source(checkpoint, precision, scales.by_layer if scales else None)
         opset = max(self.opset, precision.min_opset)
+        ring = Ring.of(text, context, chunk)
         graph = build_decoder(
-            checkpoint, context, opset, kv_write, precision, linears, hidden_output=mtp, compact=compact
+            checkpoint,
+            context,
+            opset,
+            kv_write,
+            precision,
+            linears,
+            hidden_output=mtp,
+            compact=compact,
+            ring=ring.length if ring else None,
         )
-        self._decoder = slot_graph(graph, text, emulate=precision != FLOAT32)
+        self._decoder = slot_graph(graph, text, ring, emulate=precision != FLOAT32)
         self._mtp: MtpSlots | None = None
         if mtp:  # in float32 always: its precision changes no answer
             kind = text.mtp_layer_type
             window = text.sliding_window if kind == SLIDING else None
             alone = replace(text, layers=1, layer_types=(kind,), sliding_window=window)
-            layer = slot_graph(build_mtp(checkpoint, context, self.opset, kv_write, compact=True), alone)
+            # It runs ahead of the decoder by a draft, and is set back together with it.
+            ring = Ring.of(alone, context, chunk, spare=chunk + 2 * RUN_COST_TOKENS)
+            layer = slot_graph(build_mtp(checkpoint, context, self.opset, kv_write, compact=True), alone, ring)
             self._mtp = MtpSlots(layer, self._limits, text.hidden, self._config.image_token)
 
     @property
@@ -145,6 +163,11 @@ class OnnxRuntimeBackend:
         if self._mtp is not None:
             self._mtp.follow(rows, results)
         return [result.logits for result in results]
+
+    def keeps(self, slot: int, length: int) -> bool:
+        """As `WindowedBackend.keeps`."""
+        self._check_open()
+        return self._decoder.keeps(slot, length)
 
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
         self._check_open()

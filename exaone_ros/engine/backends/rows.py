@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import DraftRow, Limits, Row
+from exaone_ros.engine.backends.ring import Intact
 from exaone_ros.errors import EngineError
 from exaone_ros.model.config import ModelConfig
 
@@ -89,6 +90,19 @@ def check_start(row: Row, held: NDArray[np.int64]) -> None:
     """
     if row.start > held[row.slot]:
         raise EngineError(f"slot {row.slot} holds {held[row.slot]} tokens; a row cannot start at {row.start}")
+
+
+def check_kept(slot: int, length: int, intact: Intact) -> None:
+    """Refuse to go on from the first `length` positions of a slot where the window before was overwritten since.
+
+    Raises:
+        EngineError: names the slot.
+    """
+    if not intact.keeps(slot, length):
+        raise EngineError(
+            f"slot {slot} cannot go on from its first {length} tokens: its sliding-window layers hold nothing before "
+            f"position {intact.first(slot)} any more; expected 0, or a place whose window lies behind that"
+        )
 
 
 def check_draft_rows(rows: Sequence[DraftRow], limits: Limits, held: NDArray[np.int64], image_token: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from exaone_ros.engine.backends.batching import Batch, plan_batches
 from exaone_ros.engine.backends.bucketed_kv_cache import BucketedKvCache
 from exaone_ros.engine.backends.decoder_inputs import DecoderInputs
 from exaone_ros.engine.backends.denormals import Flushed
+from exaone_ros.engine.backends.ring import Intact, Ring
+from exaone_ros.engine.backends.rows import check_kept
 from exaone_ros.errors import EngineError
 
 KEPT_LENGTH = 8
@@ -50,6 +53,7 @@ class SlotGraph:
         image_token: id that stands for a visual token.
         width: of the hidden states.
         window: of sliding-window layers, or None.
+        ring: of their caches; None where these hold all positions.
     """
 
     def __init__(
@@ -61,9 +65,11 @@ class SlotGraph:
         image_token: int,
         width: int,
         window: int | None,
+        ring: Ring | None = None,
     ) -> None:
         self._session, self._caches, self._device, self._limits = session, caches, device, limits
-        self._image_token, self._window = image_token, window
+        self._image_token, self._window, self.ring = image_token, window, ring
+        self._intact = Intact(ring, limits.slots)
         self._inputs = {value.name for value in session.get_inputs()}
         outputs = {value.name for value in session.get_outputs()}
         self._gives = next((name for name in ("hidden", "drafted") if name in outputs), None)
@@ -82,13 +88,44 @@ class SlotGraph:
             hidden: for the MTP layer, float32 [n, hidden] for the n tokens of each row.
 
         Raises:
-            EngineError: the runtime failed.
+            EngineError: the runtime failed, or a row starts where its window is not held any more.
         """
+        ring = self.ring
+        if ring is None:
+            return self._run(rows, hidden)
+        for row in rows:
+            check_kept(row.slot, row.start, self._intact)
+        if all(len(row.tokens) <= ring.room(row.start) for row in rows):
+            return self._run(rows, hidden)
+        cuts = [ring.cut(row, self._image_token) for row in rows]
+        found: list[list[RowResult]] = [[] for _ in rows]
+        for number in range(max(map(len, cuts))):
+            now = [index for index, parts in enumerate(cuts) if number < len(parts)]
+            parts = [cuts[index][number] for index in now]
+            states = []
+            if hidden:
+                offsets = [part.start - rows[index].start for index, part in zip(now, parts, strict=True)]
+                states = [
+                    hidden[index][at : at + len(part.tokens)]
+                    for index, part, at in zip(now, parts, offsets, strict=True)
+                ]
+            for index, result in zip(now, self._run(parts, states), strict=True):
+                found[index].append(result)
+        return [_joined(results) for results in found]
+
+    def keeps(self, slot: int, length: int) -> bool:
+        """Whether a slot can go on from its first `length` positions."""
+        return self._intact.keeps(slot, length)
+
+    def _run(self, rows: Sequence[Row], hidden: Sequence[NDArray[np.float32]]) -> list[RowResult]:
+        """Run rows none of which has to be cut."""
         results: dict[int, RowResult] = {}
         least = self._caches.company([(row.slot, row.start, row.start + len(row.tokens)) for row in rows])
         for row in rows:
             self._forget(self._caches.fit(row.slot, row.start, row.start + len(row.tokens), self.held, least))
             self.held[row.slot] = row.start
+            if row.start == 0:
+                self._intact.restart(row.slot)
         for bucket in sorted({self._caches.bucket(row.slot) for row in rows}):
             chosen = [i for i, row in enumerate(rows) if self._caches.bucket(row.slot) == bucket]
             together, states = [rows[i] for i in chosen], [hidden[i] for i in chosen] if hidden else []
@@ -97,15 +134,26 @@ class SlotGraph:
                 running = {row.slot for row in together}
                 self._forget(self._caches.make_way(bucket, needed, running, self.held))
             held = self._caches.held_in(bucket, self.held)
-            for batch in plan_batches(together, held.tolist(), self._caches.bounds[bucket]):
+            for batch in plan_batches(together, held.tolist(), partial(self._room, self._caches.bounds[bucket])):
                 found = self._run_batch(bucket, batch, together, states)
                 results.update({chosen[i]: result for i, result in found.items()})
         return [results[i] for i in range(len(rows))]
 
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
-        """Copy the first `length` positions of a slot into others."""
+        """Copy the first `length` positions of a slot into others.
+
+        Raises:
+            EngineError: nothing can go on from there any more.
+        """
+        check_kept(source, length, self._intact)
         self._forget(self._caches.copy(source, targets, length, self.held))
         self.held[list(targets)] = length
+        self._intact.copied(source, list(targets))
+
+    def _room(self, bound: int, start: int) -> int:
+        """Tokens that a run may write from a position on, in a bucket with this bound."""
+        left = bound - start
+        return left if self.ring is None else min(left, self.ring.room(start))
 
     def _forget(self, buckets: set[int]) -> None:
         """The memory of these buckets moved: what was bound to it is void."""
@@ -127,6 +175,9 @@ class SlotGraph:
                 count += rows[index].logits
         if self._caches.caches[bucket].ensure(int(starts.max()) + batch.length, held):
             self._forget({bucket})
+        if self.ring is not None:  # before the run: what it overwrites is lost though it fail
+            for place, start in enumerate(starts.tolist()):
+                self._intact.wrote(batch.first_slot + place, start + batch.length)
         inputs, binding, wanted = self._bound(bucket, batch, rows, starts, count, hidden)
         try:
             # A decode step multiplies by too little behind its mask to gain from the mode.
@@ -170,6 +221,7 @@ class SlotGraph:
         given = {"hidden": slots * length, "drafted": max(1, count)}.get(self._gives or "", 0)
         inputs = DecoderInputs(
             slots, length, capacity, self._window, count, vocab, self._no_visual,
+            local=self.ring.length if self.ring else None,
             takes_hidden="hidden" in self._inputs, gives_hidden=given,
         )  # fmt: skip
         wanted = inputs.fill(batch, rows, starts, self._image_token, hidden)
@@ -196,9 +248,14 @@ class SlotGraph:
     def _bind_caches(self, bucket: int, first_slot: int, slots: int) -> Any:
         """The caches of neighbouring slots of a bucket bound as input and, in place, as output."""
         binding, cache = self._session.io_binding(), self._caches.caches[bucket]
-        shape = cache.shape(slots)
         for name in cache.names:
-            place = cache.place(name, first_slot)
+            place, shape = cache.place(name, first_slot), cache.shape(name, slots)
             binding.bind_input(f"past_{name}", *self._device, np.float32, shape, place)
             binding.bind_output(f"present_{name}", *self._device, np.float32, shape, place)
         return binding
+
+
+def _joined(results: Sequence[RowResult]) -> RowResult:
+    """The results of a row's parts as one."""
+    states = [result.hidden for result in results if result.hidden is not None]
+    return RowResult(np.concatenate([result.logits for result in results]), np.concatenate(states) if states else None)

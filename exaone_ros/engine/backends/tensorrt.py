@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Limits, Row, VisualTokens
 from exaone_ros.engine.backends.batching import Batch, plan_batches
-from exaone_ros.engine.backends.kv_cache import cache_names
-from exaone_ros.engine.backends.rows import check_copy, check_rows, check_sizes, check_start
+from exaone_ros.engine.backends.kv_cache import cache_lengths
+from exaone_ros.engine.backends.ring import Intact
+from exaone_ros.engine.backends.rows import check_copy, check_kept, check_rows, check_sizes, check_start
 from exaone_ros.engine.tensorrt.buffers import Arena, DeviceCaches, DeviceEmbeddings, Staging, VisualPool
 from exaone_ros.engine.tensorrt.compile import Compiled, find_compiled
 from exaone_ros.engine.tensorrt.cuda import Cuda, CudaRuntime
@@ -78,6 +79,8 @@ class TensorRtBackend:
         self._capacity = compiled.capacity
         most = min(self._preprocess.max_visual_tokens, compiled.capacity.visual_tokens)
         self._limits = Limits(slots, context, self._config.text.vocab, most)
+        self._ring = compiled.capacity.ring(self._config.text)
+        self._intact = Intact(self._ring, slots)
         self._held = np.zeros(slots, np.int64)
         self._stream = self._cuda.stream()
         self._arena = Arena(self._cuda)
@@ -103,9 +106,9 @@ class TensorRtBackend:
         self._pool = VisualPool(arena, self._capacity.visual_tokens * token_bytes)
         self._visual = arena.device(self._capacity.visual_tokens * token_bytes, "buffers")
         cuda.zero(self._visual, token_bytes, self._stream)
-        shape = (slots, text.kv_heads, self._capacity.context, text.head_dim)
         self._caches = DeviceCaches(
-            arena, cuda, self._stream, cache_names(text), shape,
+            arena, cuda, self._stream, cache_lengths(text, self._capacity.context, self._ring),
+            (slots, text.kv_heads, text.head_dim),
             item_bytes=compiled.precision.compute.itemsize, aliased=library.target.aliased_kv,
         )  # fmt: skip
         self._logits = arena.device(self._capacity.logits * text.vocab * 4, "buffers")
@@ -159,11 +162,16 @@ class TensorRtBackend:
         check_rows(rows, self._limits, self._config.image_token)
         for row in rows:
             check_start(row, self._held)
+            check_kept(row.slot, row.start, self._intact)
             for image in row.visual:
                 self._check_embeddings(image)
+        for row in rows:
+            self._held[row.slot] = row.start
+            if row.start == 0:
+                self._intact.restart(row.slot)
         found: list[list[NDArray[np.float32]]] = [[] for _ in rows]
-        for pieces in rounds(rows, self._capacity, self._config.image_token):
-            for batch in plan_batches([p.row for p in pieces], self._held.tolist(), self._limits.context):
+        for pieces in rounds(rows, self._capacity, self._config.image_token, self._ring):
+            for batch in plan_batches([p.row for p in pieces], self._held.tolist(), self._room):
                 for number, logits in self._run_batch(batch, pieces, rows):
                     found[pieces[number].index].append(logits)
         return [np.concatenate(parts) for parts in found]
@@ -171,8 +179,20 @@ class TensorRtBackend:
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
         self._check_open()
         check_copy(source, targets, length, self._held)
+        check_kept(source, length, self._intact)
         self._caches.copy(source, targets, length)
         self._held[list(targets)] = length
+        self._intact.copied(source, list(targets))
+
+    def keeps(self, slot: int, length: int) -> bool:
+        """As `WindowedBackend.keeps`."""
+        self._check_open()
+        return self._intact.keeps(slot, length)
+
+    def _room(self, start: int) -> int:
+        """Tokens that a run may write from a position on."""
+        left = self._limits.context - start
+        return left if self._ring is None else min(left, self._ring.room(start))
 
     def close(self) -> None:
         """Free all memory of the device: graphs, engines, buffers, stream, in this order."""
@@ -211,7 +231,7 @@ class TensorRtBackend:
         """Run one batch; for each of its pieces its number and its logits."""
         text = self._config.text
         run = lay_out(
-            batch, pieces, self._held, self._capacity.context, text.sliding_window, self._config.image_token
+            batch, pieces, self._held, self._capacity.context, text.sliding_window, self._config.image_token, self._ring
         )  # fmt: skip
         self._wait()
         at = 0
@@ -222,6 +242,8 @@ class TensorRtBackend:
         for name, staging in self._decoder_inputs.items():
             staging.fill(run.feeds[name])
         wanted = sum(count for _, count in run.wanted)
+        for place, start in enumerate(run.starts.tolist()):  # before the run: what it overwrites is lost though it fail
+            self._intact.wrote(batch.first_slot + place, start + batch.length)
         self._execute(batch, run, wanted)
         self._busy = True
         for number, _ in run.wanted:
@@ -252,8 +274,7 @@ class TensorRtBackend:
         text = self._config.text
         shapes: dict[str, Shape] = {name: run.feeds[name].shape for name in self._decoder_inputs}
         shapes["visual"] = (run.visual, text.hidden)
-        cache = (len(batch.rows), text.kv_heads, self._capacity.context, text.head_dim)
-        shapes |= {f"past_{name}": cache for name in self._caches.names}
+        shapes |= self._caches.shapes(len(batch.rows), text.head_dim)
         addresses = {name: staging.address for name, staging in self._decoder_inputs.items()}
         addresses |= {"visual": self._visual, "logits": self._logits, **self._caches.addresses(batch.first_slot)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,15 +95,15 @@ class VisualPool:
 
 
 class DeviceCaches:
-    """KV caches [slots, kv_heads, context, head_dim] for each layer's keys and values."""
+    """KV caches [slots, kv_heads, length, head_dim] for each layer's keys and values."""
 
     def __init__(
         self,
         arena: Arena,
         cuda: Cuda,
         stream: int,
-        names: Sequence[str],
-        shape: tuple[int, int, int, int],
+        lengths: Mapping[str, int],
+        shape: tuple[int, int, int],
         *,
         item_bytes: int,
         aliased: bool,
@@ -112,45 +112,54 @@ class DeviceCaches:
 
         Args:
             arena, cuda, stream: where.
-            names: of the tensors, without `past_` and `present_`.
-            shape: slots, kv_heads, context, head_dim.
+            lengths: positions of each tensor, by its name without `past_` and `present_`.
+            shape: slots, kv_heads, head_dim.
             item_bytes: of one element.
             aliased: outputs of a run are the caches themselves. Otherwise they get memory of their own.
         """
-        slots, self._heads, self._context, head_dim = shape
-        self._cuda, self._stream, self.names = cuda, stream, tuple(names)
+        slots, self._heads, head_dim = shape
+        self._cuda, self._stream, self._lengths = cuda, stream, dict(lengths)
         self._position_bytes = head_dim * item_bytes
-        self._slot_bytes = self._heads * self._context * self._position_bytes
-        size = slots * self._slot_bytes
-        self._past = {name: arena.device(size, "caches") for name in self.names}
-        self._present = self._past if aliased else {name: arena.device(size, "caches") for name in self.names}
+        self._slot_bytes = {name: self._heads * n * self._position_bytes for name, n in self._lengths.items()}
+        sizes = {name: slots * size for name, size in self._slot_bytes.items()}
+        self._past = {name: arena.device(size, "caches") for name, size in sizes.items()}
+        self._present = self._past if aliased else {name: arena.device(size, "caches") for name, size in sizes.items()}
         self.aliased = aliased
         self._places: dict[int, dict[str, int]] = {}
-        for address in {*self._past.values(), *self._present.values()}:
-            cuda.zero(address, size, stream)  # a masked NaN would still turn the weighted sum of values into NaN
+        for memory in (self._past,) if aliased else (self._past, self._present):
+            for name, address in memory.items():
+                # A masked NaN would still turn the weighted sum of values into NaN.
+                cuda.zero(address, sizes[name], stream)
 
     def addresses(self, first_slot: int) -> dict[str, int]:
         """Where the inputs and outputs of a run over neighbouring slots lie."""
         if first_slot not in self._places:
-            offset = first_slot * self._slot_bytes
-            found = {f"past_{name}": self._past[name] + offset for name in self.names}
-            found |= {f"present_{name}": self._present[name] + offset for name in self.names}
+            offsets = {name: first_slot * size for name, size in self._slot_bytes.items()}
+            found = {f"past_{name}": self._past[name] + offset for name, offset in offsets.items()}
+            found |= {f"present_{name}": self._present[name] + offset for name, offset in offsets.items()}
             self._places[first_slot] = found
         return self._places[first_slot]
 
+    def shapes(self, slots: int, head_dim: int) -> dict[str, tuple[int, int, int, int]]:
+        """Shapes of the inputs of a run over so many slots."""
+        return {f"past_{name}": (slots, self._heads, length, head_dim) for name, length in self._lengths.items()}
+
     def keep(self, slot: int, start: int, count: int) -> None:
-        """Take what a run wrote for a slot into its cache, where the engine did not write it there itself."""
-        for name in () if self.aliased else self.names:
-            offset = slot * self._slot_bytes + start * self._position_bytes
-            self._copy_rows(self._past[name] + offset, self._present[name] + offset, count)
+        """Take what a run wrote for a slot into its cache, where the engine did not write it there itself.
+
+        A run does not wrap in a ring, so it is one piece of each head.
+        """
+        for name, length in () if self.aliased else self._lengths.items():
+            offset = slot * self._slot_bytes[name] + start % length * self._position_bytes
+            self._copy_rows(name, self._past[name] + offset, self._present[name] + offset, count)
 
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
-        """Copy the first `length` positions of a slot into others."""
-        for name in self.names if length else ():
-            base = self._past[name]
+        """Copy the first `length` positions of a slot into others; of a ring that has wrapped, all of it."""
+        for name, most in self._lengths.items() if length else ():
+            base, size = self._past[name], self._slot_bytes[name]
             for target in targets:
-                self._copy_rows(base + target * self._slot_bytes, base + source * self._slot_bytes, length)
+                self._copy_rows(name, base + target * size, base + source * size, min(length, most))
 
-    def _copy_rows(self, target: int, source: int, positions: int) -> None:
-        pitch, width = self._context * self._position_bytes, positions * self._position_bytes
+    def _copy_rows(self, name: str, target: int, source: int, positions: int) -> None:
+        pitch, width = self._lengths[name] * self._position_bytes, positions * self._position_bytes
         self._cuda.copy_rows(target, source, pitch, width, self._heads, self._stream)

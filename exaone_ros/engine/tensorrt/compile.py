@@ -218,6 +218,7 @@ def plan_jobs(
     if precision.weights is WeightFormat.PLAIN and scales is not None:
         raise EngineError(f"precision '{precision.name}' quantises nothing: calibration frames change nothing in it")
     linears = linear_source(checkpoint, precision, scales.by_layer if scales else None)
+    ring = capacity.ring(checkpoint.config.text)
     graphs = [
         build_vision(checkpoint, preprocess, vision.opset, plain),
         build_decoder(
@@ -228,6 +229,7 @@ def plan_jobs(
             precision,
             linears,
             fixed_capacity=True,
+            ring=ring.length if ring else None,
         ),
     ]
     fingerprint = remembered_fingerprint(checkpoint, root)

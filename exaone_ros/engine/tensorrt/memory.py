@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from exaone_ros.engine.backends.ring import cache_bytes
 from exaone_ros.engine.tensorrt.plan import Capacity, host_input_bytes, vision_rows
 from exaone_ros.model.config import ModelConfig, TextConfig, VisionConfig
 from exaone_ros.model.precision import Precision, WeightFormat
@@ -91,7 +92,7 @@ def estimate(
         unified: the device computes in main memory.
     """
     c, item = config.text, precision.compute.itemsize
-    cache = 2 * c.layers * capacity.slots * c.kv_heads * capacity.context * c.head_dim * item
+    cache = cache_bytes(c, capacity.slots, capacity.context, capacity.ring(c), item)
     inputs, logits = host_input_bytes(config, capacity), capacity.logits * c.vocab * 4
     picture = capacity.visual_tokens * c.hidden * 4
     return MemoryEstimate(

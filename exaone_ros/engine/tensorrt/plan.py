@@ -7,20 +7,25 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
+from exaone_ros.engine.backends.kv_cache import cache_lengths
+from exaone_ros.engine.backends.ring import Ring
 from exaone_ros.engine.tensorrt.versions import Target
 from exaone_ros.errors import EngineError
-from exaone_ros.model.config import ModelConfig, VisionConfig
+from exaone_ros.model.config import ModelConfig, TextConfig, VisionConfig
 from exaone_ros.model.precision import Precision
 
 Shape = tuple[int, ...]
 MIN_CONTEXT = 16
+LEAST_SPARE = 128
+"""Positions that a sliding-window layer holds beyond its window at least: a refused draft (`LONGEST_DRAFT`) and what a
+row was padded by."""
 
 VISION_INPUTS = {
     "patches": 1, "cos": 4, "sin": 4, "pad_index": 8, "unpad_index": 8, "key_mask": 1, "reverse": 8
 }  # fmt: skip
 DECODER_INPUTS = {
-    "input_ids": 8, "visual_row": 8, "position_ids": 8, "write_index": 8, "mask_global": 1, "mask_local": 1,
-    "logit_rows": 8,
+    "input_ids": 8, "visual_row": 8, "position_ids": 8, "write_index": 8, "write_index_local": 8, "mask_global": 1,
+    "mask_local": 1, "logit_rows": 8,
 }  # fmt: skip
 """Inputs that come from the host, and the bytes of an element."""
 
@@ -51,6 +56,10 @@ class Capacity:
                 raise EngineError(f"{name} is {value!r}; expected an integer of at least {least}")
         if self.chunk > self.context:
             raise EngineError(f"chunk is {self.chunk}, more than the context of {self.context}; expected at most that")
+
+    def ring(self, config: TextConfig) -> Ring | None:
+        """Of the sliding-window layers' caches; None where they are as long as the context."""
+        return Ring.of(config, self.context, max(self.chunk, LEAST_SPARE))
 
     @property
     def logits(self) -> int:
@@ -163,25 +172,26 @@ def _vision_profile(c: VisionConfig, capacity: Capacity) -> Profile:
 
 
 def _decoder_profile(config: ModelConfig, capacity: Capacity, lengths: tuple[int, int, int]) -> Profile:
-    c = config.text
+    c, ring = config.text, capacity.ring(config.text)
+    lengths_of = cache_lengths(c, capacity.context, ring)
+    local = ring.length if ring else capacity.context
 
     def shapes(rows: int, length: int, visual: int, logits: int) -> dict[str, Shape]:
-        mask = (rows, 1, length, capacity.context)
-        cache = (rows, c.kv_heads, capacity.context, c.head_dim)
         found: dict[str, Shape] = {
             "input_ids": (rows, length),
             "visual": (visual, c.hidden),
             "visual_row": (rows, length),
             "position_ids": (rows, length),
-            "write_index": (rows,),
         }
         sliding = {c.is_sliding(layer) for layer in range(c.layers)}
-        found |= {"mask_local": mask} if True in sliding else {}
-        found |= {"mask_global": mask} if False in sliding else {}
+        if ring is None or False in sliding:
+            found["write_index"] = (rows,)
+        if ring is not None:
+            found["write_index_local"] = (rows,)
+        found |= {"mask_local": (rows, 1, length, local)} if True in sliding else {}
+        found |= {"mask_global": (rows, 1, length, capacity.context)} if False in sliding else {}
         found["logit_rows"] = (logits,)
-        for layer in range(c.layers):
-            found[f"past_k.{layer}"] = found[f"past_v.{layer}"] = cache
-        return found
+        return found | {f"past_{name}": (rows, c.kv_heads, n, c.head_dim) for name, n in lengths_of.items()}
 
     typical = min(391, capacity.visual_tokens) if lengths[1] > 1 else 1
     return _profile(

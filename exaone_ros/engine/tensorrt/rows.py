@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Row
 from exaone_ros.engine.backends.batching import Batch
+from exaone_ros.engine.backends.ring import Ring, positions_in
 from exaone_ros.engine.tensorrt.plan import Capacity
 
 
@@ -29,13 +30,15 @@ class Piece:
     visual: tuple[int, int]
 
 
-def cut(index: int, row: Row, capacity: Capacity, image_token: int) -> list[Piece]:
-    """Cut one row so that no piece has more tokens, logits or visual tokens than a run takes."""
+def cut(index: int, row: Row, capacity: Capacity, image_token: int, ring: Ring | None = None) -> list[Piece]:
+    """Cut one row so that no piece has more tokens, logits or visual tokens than a run takes, or wraps in `ring`."""
     pieces, start, seen, count = [], 0, 0, len(row.tokens)
     pads_before = np.concatenate([[0], np.cumsum(row.tokens == image_token)])
     first_logit = count - row.logits
     while start < count:
         end = min(start + capacity.chunk, count)
+        if ring is not None:
+            end = min(end, start + ring.room(row.start + start))
         if row.logits:
             end = min(end, max(start, first_logit) + capacity.logits_per_row)
         # The last end whose pads still fit.
@@ -48,9 +51,9 @@ def cut(index: int, row: Row, capacity: Capacity, image_token: int) -> list[Piec
     return pieces
 
 
-def rounds(rows: Sequence[Row], capacity: Capacity, image_token: int) -> list[list[Piece]]:
+def rounds(rows: Sequence[Row], capacity: Capacity, image_token: int, ring: Ring | None = None) -> list[list[Piece]]:
     """The pieces of a call in the order in which they must run; the pieces of one round may run together."""
-    cuts = [cut(index, row, capacity, image_token) for index, row in enumerate(rows)]
+    cuts = [cut(index, row, capacity, image_token, ring) for index, row in enumerate(rows)]
     found: list[list[Piece]] = []
     for number in range(max(map(len, cuts), default=0)):
         together: list[Piece] = []
@@ -86,7 +89,13 @@ class Run:
 
 
 def lay_out(
-    batch: Batch, pieces: Sequence[Piece], held: NDArray[np.int64], context: int, window: int | None, image_token: int
+    batch: Batch,
+    pieces: Sequence[Piece],
+    held: NDArray[np.int64],
+    context: int,
+    window: int | None,
+    image_token: int,
+    ring: Ring | None = None,
 ) -> Run:
     """Lay out a batch.
 
@@ -97,6 +106,7 @@ def lay_out(
         context: positions of a cache.
         window: of sliding layers.
         image_token: whose places visual tokens take.
+        ring: of the caches of sliding layers; None where they are as long as the others.
     """
     shape = (len(batch.rows), batch.length)
     ids, visual_row = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
@@ -125,8 +135,13 @@ def lay_out(
         "position_ids": positions,
         "write_index": starts,
         "mask_global": causal,
-        "mask_local": causal if window is None or window >= context else causal & (key > query - window),
+        "mask_local": causal,
         # At least one: an engine has no profile for none.
         "logit_rows": np.array(logit_rows or [0], np.int64),
     }
+    if window is not None and window < context:
+        local = ring.length if ring else context
+        at = positions_in(local, positions[:, -1])[:, None, None, :]
+        feeds["mask_local"] = (at >= 0) & (at <= query) & (at > query - window)
+        feeds["write_index_local"] = starts % local
     return Run(feeds, max(1, seen), tuple(wanted), starts)

@@ -17,7 +17,11 @@ def row(slot: int, count: int, start: int = 0) -> Row:
 
 
 def plan(*rows: Row, held: list[int] | None = None) -> list[Batch]:
-    return plan_batches(rows, held or [0] * 10, CONTEXT)
+    return plan_batches(rows, held or [0] * 10, room)
+
+
+def room(start: int) -> int:
+    return CONTEXT - start
 
 
 def test_one_decode_step_of_neighbours_is_one_run() -> None:
@@ -56,7 +60,7 @@ def test_every_row_runs_once_at_its_slot_and_nothing_is_written_out_of_bounds(
     shapes: dict[int, tuple[int, int]], held: list[int]
 ) -> None:
     rows = [row(slot, count, start) for slot, (count, start) in shapes.items()]
-    batches = plan_batches(rows, held, CONTEXT)
+    batches = plan_batches(rows, held, room)
     ran = [index for batch in batches for index in batch.rows if index is not None]
     assert sorted(ran) == list(range(len(rows)))
     for batch in batches:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from model.tiny_checkpoint import tiny_config
 
 from exaone_ros.engine.backends.bucketed_kv_cache import bucket_bounds, host_buckets
+from exaone_ros.engine.backends.ring import Intact, Ring
 from exaone_ros.model.config import ModelConfig
 
 CONFIG = ModelConfig.parse(tiny_config()).text
@@ -18,8 +19,9 @@ SLOTS, CONTEXT = 4, 1100
 class Written:
     """Buckets used as a backend uses them, and what each slot must hold by now."""
 
-    def __init__(self, context: int = CONTEXT) -> None:
-        self.buckets = host_buckets(CONFIG, SLOTS, context)
+    def __init__(self, context: int = CONTEXT, ring: Ring | None = None) -> None:
+        self.buckets = host_buckets(CONFIG, SLOTS, context, ring)
+        self.intact = Intact(ring, SLOTS)
         self.held = np.zeros(SLOTS, np.int64)
         self._expected = [np.zeros(0, np.float32) for _ in range(SLOTS)]
 
@@ -27,25 +29,33 @@ class Written:
         """A row of end - start tokens."""
         self.buckets.fit(slot, start, end, self.held)
         self.held[slot] = start
+        if start == 0:
+            self.intact.restart(slot)
+        self.intact.wrote(slot, end)
         bucket = self.buckets.bucket(slot)
         cache = self.buckets.caches[bucket]
         cache.ensure(end, self.buckets.held_in(bucket, self.held))
         values = np.random.default_rng([slot, start, end]).normal(size=end - start).astype(np.float32)
         for name in cache.names:
-            cache.view(name)[slot, :, start:end] = values[None, :, None]
+            view = cache.view(name)
+            for position, value in enumerate(values, start):
+                view[slot, :, position % view.shape[2]] = value
         self.held[slot] = end
         self._expected[slot] = np.concatenate([self._expected[slot][:start], values])
 
     def copy(self, source: int, target: int, length: int) -> None:
         self.buckets.copy(source, [target], length, self.held)
         self.held[target] = length
+        self.intact.copied(source, [target])
         self._expected[target] = self._expected[source][:length].copy()
 
     def check(self) -> None:
         for slot, expected in enumerate(self._expected):
             cache = self.buckets.caches[self.buckets.bucket(slot)]
             for name in cache.names:
-                assert (cache.view(name)[slot, :, : expected.size] == expected[None, :, None]).all()
+                view, sliding = cache.view(name), CONFIG.is_sliding(int(name[2:]))
+                there = np.arange(self.intact.first(slot) if sliding else 0, expected.size)
+                assert (view[slot, :, there % view.shape[2]] == expected[there, None, None]).all()
 
 
 @pytest.mark.parametrize(
@@ -127,14 +137,18 @@ def test_memory_of_a_short_bucket_never_moves() -> None:
     st.lists(
         st.tuples(st.booleans(), st.integers(0, SLOTS - 1), st.integers(1, SLOTS - 1), st.integers(1, CONTEXT)),
         min_size=1, max_size=12,
-    )
+    ),
+    st.sampled_from([None, Ring(24, 16, 40), Ring(24, 300, 324), Ring(500, 200, 700)]),
 )  # fmt: skip
-def test_whatever_is_written_and_copied_stays(actions: list[tuple[bool, int, int, int]]) -> None:
-    written = Written()
+def test_whatever_is_written_and_copied_stays(actions: list[tuple[bool, int, int, int]], ring: Ring | None) -> None:
+    """In rings shorter than a step of the capacity, than a bucket, and longer than the first bucket; and without."""
+    written = Written(ring=ring)
     for copy, slot, step, length in actions:
         held = int(written.held[slot])
+        wish = min(length, held) if copy else min(held, length - 1)
+        at = wish if written.intact.keeps(slot, wish) else 0
         if copy:
-            written.copy(slot, (slot + step) % SLOTS, min(length, held))
+            written.copy(slot, (slot + step) % SLOTS, at)
         else:
-            written.write(slot, min(held, length - 1), length)
+            written.write(slot, at, length)
         written.check()

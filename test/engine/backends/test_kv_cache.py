@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from model.tiny_checkpoint import tiny_config
 
 from exaone_ros.engine.backends.kv_cache import CAPACITY_STEP, HostKvCache, KvCache
+from exaone_ros.engine.backends.ring import Ring
 from exaone_ros.model.config import ModelConfig
 
 CONFIG = ModelConfig.parse(tiny_config({"num_hidden_layers": 1, "layer_types": ["full_attention"]})).text
@@ -19,7 +20,7 @@ SLOTS, CONTEXT = 4, 700
 
 def memory(cache: KvCache, name: str) -> np.ndarray:
     """The tensor as a runtime sees it through its address."""
-    shape = cache.shape(SLOTS)
+    shape = cache.shape(name, SLOTS)
     address = ctypes.cast(cache.place(name, 0), ctypes.POINTER(ctypes.c_float))
     return np.ctypeslib.as_array(address, shape)
 
@@ -54,7 +55,7 @@ def test_a_copy_reaches_every_target_and_nobody_else(cache: KvCache) -> None:
 def test_the_address_of_a_slot_follows_the_shape(cache: KvCache) -> None:
     memory(cache, "v.0")[2] = 7
     address = ctypes.cast(cache.place("v.0", 2), ctypes.POINTER(ctypes.c_float))
-    assert (np.ctypeslib.as_array(address, cache.shape(1)) == 7).all()
+    assert (np.ctypeslib.as_array(address, cache.shape("v.0", 1)) == 7).all()
 
 
 @settings(deadline=None)
@@ -80,6 +81,22 @@ def test_what_is_held_survives_every_change_of_capacity(held: list[int], needs: 
         assert cache.capacity % CAPACITY_STEP == 0 or cache.capacity == CONTEXT
         for (name, slot), values in expected.items():
             np.testing.assert_array_equal(memory(cache, name)[slot, :, : held[slot]], values)
+
+
+def test_a_device_copies_rings_and_the_rest() -> None:
+    pytest.importorskip("onnxruntime")
+    import onnxruntime
+
+    from exaone_ros.engine.backends.device_kv_cache import DeviceKvCache
+
+    config = ModelConfig.parse(tiny_config()).text
+    cache = DeviceKvCache(onnxruntime, config, SLOTS, CONTEXT, ("CPUExecutionProvider", {}), Ring(24, 16, 40))
+    assert [cache.shape(name, 1)[2] for name in ("k.0", "v.2", "k.3", "v.3")] == [40, 40, CONTEXT, CONTEXT]
+    for name in cache.names:
+        memory(cache, name)[1] = 5
+    cache.copy(1, [2], 600)
+    for name in cache.names:
+        assert [float(part.min()) for part in memory(cache, name)] == [0, 5, 5, 0]
 
 
 def test_capacity_grows_by_steps_and_shrinks_only_when_half_is_idle() -> None:

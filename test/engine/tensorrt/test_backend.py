@@ -15,7 +15,7 @@ from engine.tensorrt.fake_tensorrt import fake_library
 from model.reference_error import relative_error
 from model.tiny_checkpoint import VOCAB, write_checkpoint
 
-from exaone_ros.engine.backend import Row, VisualTokens
+from exaone_ros.engine.backend import Row, VisualTokens, keeps
 from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.engine.backends.onnxruntime import OnnxRuntimeBackend
 from exaone_ros.engine.backends.tensorrt import TensorRtBackend
@@ -30,6 +30,7 @@ from exaone_ros.model.precision import precision
 
 HALF = 1e-2
 CAPACITY = Capacity(slots=4, context=160, chunk=24, visual_tokens=40)
+RING_CAPACITY = Capacity(slots=3, context=400, chunk=24, visual_tokens=40)
 IMAGE_TOKEN = 67
 
 
@@ -50,18 +51,22 @@ def engines(
     request: pytest.FixtureRequest, directory: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:
     """A version, and a cache with its engines: one writes the KV caches in place, one does not."""
-    root = tmp_path_factory.mktemp("engines")
+    return build(request.param, CAPACITY, directory, tmp_path_factory.mktemp("engines"))
+
+
+def build(version: str, capacity: Capacity, directory: Path, root: Path) -> tuple[str, Path]:
+    """Engines of a checkpoint in a cache; skips where nothing here can run their graphs."""
     cuda = FakeCuda()
-    library = fake_library(cuda, request.param)
+    library = fake_library(cuda, version)
     if library.target.opset > best_opset(onnxruntime):
         pytest.skip(
             f"onnxruntime {onnxruntime.__version__}, which the fake runs on, has no opset {library.target.opset}"
         )
     compile_checkpoint(
-        Checkpoint.open(directory), library, cuda.device(), precision("float16"), CAPACITY, root=root,
+        Checkpoint.open(directory), library, cuda.device(), precision("float16"), capacity, root=root,
         available_bytes=lambda: 1 << 40,
     )  # fmt: skip
-    return request.param, root
+    return version, root
 
 
 @pytest.fixture
@@ -248,6 +253,45 @@ def test_expected_memory_is_what_is_allocated(
 
 def test_pictures_are_counted_as_the_engine_keeps_them() -> None:
     assert Scheduling().kept_pictures + 1 == PICTURES
+
+
+@pytest.fixture(scope="module", params=["10.16.1.11", "10.3.0"])
+def ring_engines(
+    request: pytest.FixtureRequest, directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """The same for a context in which the caches of sliding layers are rings of 24 + 128 positions."""
+    return build(request.param, RING_CAPACITY, directory, tmp_path_factory.mktemp("ring_engines"))
+
+
+def test_sliding_layers_hold_only_their_window(ring_engines: tuple[str, Path], directory: Path, cuda: FakeCuda) -> None:
+    """Rows that wrap at different places, copies of what has wrapped, drafts that are refused around the wraps."""
+    version, root = ring_engines
+    sizes = {"slots": 3, "context": 400}
+    backend = TensorRtBackend(directory, **sizes, cache_root=root, library=fake_library(cuda, version), cuda=cuda)
+    expected = OnnxRuntimeBackend(directory, **sizes, threads=1)  # its own ring would be longer than the context
+    assert [keeps(each, 0, 0) for each in (backend, expected)] == [True, True]
+
+    def session(target: Any) -> list[np.ndarray]:
+        rows = [Row(0, 0, words(290, 1), (), 40), Row(2, 0, words(147, 2), (), 3)]
+        found = target.run(rows)
+        target.copy(0, [1], 290)
+        held = {0: 290, 1: 290, 2: 147}
+        for step in range(8):
+            drafted = {slot: words(5, 100 * step + slot) for slot in held}
+            found += target.run([Row(slot, at, drafted[slot], (), 5) for slot, at in held.items()])
+            held = {slot: at + 1 + (step + slot) % 5 for slot, at in held.items()}
+        return found
+
+    for left, right in zip(*both(session, backend, expected), strict=True):
+        assert relative_error(left, right) < HALF
+    assert not keeps(backend, 0, 100)
+    with pytest.raises(EngineError, match="slot 0 cannot go on from its first 100 tokens"):
+        backend.run([Row(0, 100, words(1, 3))])
+    (again,) = backend.run([Row(0, 0, words(30, 7))])
+    assert relative_error(again, expected.run([Row(0, 0, words(30, 7))])[0]) < HALF
+    expected.close()
+    backend.close()
+    assert not cuda.leaked
 
 
 def test_a_failed_start_leaves_nothing_behind(engines: tuple[str, Path], directory: Path, cuda: FakeCuda) -> None:

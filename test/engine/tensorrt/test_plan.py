@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.tiny_checkpoint import tiny_config
 
+from exaone_ros.engine.backends.ring import Ring, cache_bytes
 from exaone_ros.engine.tensorrt.memory import (
     decoder_activation_bytes,
     decoder_weight_bytes,
@@ -88,6 +90,28 @@ def test_a_context_beyond_the_model_is_refused() -> None:
 def test_a_precision_that_the_version_lacks_is_refused() -> None:
     with pytest.raises(EngineError, match=r"precision 'nvfp4' cannot be built by tensorrt 10\.3"):
         plan_engines(CONFIG, target_for("tensorrt", "10.3"), precision("nvfp4"), CAPACITY)
+
+
+def test_sliding_layers_of_the_real_size_take_the_memory_of_their_window() -> None:
+    """Four slots of 32k tokens in bfloat16: 48 layers hold 4096 + 512 positions, 16 layers all."""
+    config = ModelConfig.parse(layers_of_33b(64, vocab=1024, vision_depth=1))
+    capacity, chosen = Capacity(slots=4, context=32768, chunk=512), precision("int4-bfloat16")
+    position = 2 * 8 * 128 * 2
+    assert estimate(config, chosen, capacity).caches == 4 * position * (48 * 4608 + 16 * 32768) == 12_213_813_248
+    assert cache_bytes(config.text, 4, 32768, None, 2) == 4 * position * 64 * 32768 == 34_359_738_368
+    _, decoder = plan_engines(config, target_for("tensorrt", "11.4"), chosen, capacity)
+    shapes = {name: sizes[2] for name, sizes in decoder.profiles[0].shapes.items()}
+    assert shapes["past_k.0"] == (4, 8, 4608, 128) and shapes["past_k.3"] == (4, 8, 32768, 128)
+    assert shapes["mask_local"] == (4, 1, 512, 4608) and shapes["mask_global"] == (4, 1, 512, 32768)
+    held = sum(math.prod(shape) * 2 for name, shape in shapes.items() if name.startswith("past_"))
+    assert held == estimate(config, chosen, capacity).caches
+
+
+def test_a_context_within_window_and_chunk_has_no_ring() -> None:
+    config = ModelConfig.parse(layers_of_33b(4, vocab=1024, vision_depth=1))
+    assert Capacity(context=4608, chunk=512).ring(config.text) is None
+    assert Capacity(context=4609, chunk=512).ring(config.text) == Ring(4096, 512, 4608)
+    assert Capacity(context=8192, chunk=16).ring(config.text) == Ring(4096, 128, 4224), "room for refused drafts"
 
 
 def test_expected_memory_of_the_real_size_is_what_the_builder_said() -> None:

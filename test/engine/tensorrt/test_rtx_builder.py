@@ -125,6 +125,13 @@ def test_a_decode_profile_is_accepted(checkpoint: Checkpoint, tmp_path: Path) ->
     assert len(build(checkpoint, "int4", "decoder", tmp_path, capacity)) > 10_000
 
 
+def test_sliding_layers_with_caches_of_their_own_length_are_built(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    capacity = Capacity(slots=3, context=512, chunk=64, visual_tokens=48)
+    _, job = plan_jobs(checkpoint, RTX, None, precision("float16"), capacity, tmp_path)
+    assert job.plan.profiles[0].shapes["past_k.0"][2][2] < 512 and "write_index_local" in job.plan.profiles[0].shapes
+    assert len(build(checkpoint, "float16", "decoder", tmp_path, capacity)) > 10_000
+
+
 def test_compiling_needs_no_gpu(checkpoint: Checkpoint, tmp_path: Path) -> None:
     seen: list[float] = []
     compiled = compile_checkpoint(
