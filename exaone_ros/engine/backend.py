@@ -24,12 +24,14 @@ class Limits:
         context: tokens that fit into one slot.
         vocab: size of the logits.
         visual_tokens: most visual tokens that one encoded image may have.
+        token_bytes: memory of one token's keys and values in a slot, in all layers; 0 = unknown.
     """
 
     slots: int
     context: int
     vocab: int
     visual_tokens: int
+    token_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class VisualTokens:
     @property
     def count(self) -> int:
         return self.grid[0] * self.grid[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take; 0 where a handle of a device does not say."""
+        return int(getattr(self.embeddings, "nbytes", 0))
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,11 @@ class Engine:
         """What runs the model; for reading its name and limits."""
         return self._backend
 
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of the prompt heads and encoded pictures that are kept for later questions. Any thread may ask."""
+        return self._scheduler.heads.kept_bytes
+
     def look(self, *images: Image) -> Frame:
         """Encode an image and prefill the prompt head that all questions on it share.
 

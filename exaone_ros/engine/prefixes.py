@@ -2,11 +2,13 @@
 
 What stands before the first picture is the same in every prompt and is run once for ever: every slot that has held a
 head begins with it, so it stays where it is or is copied from such a slot. A head that nobody waits for is kept until
-its slot is needed (least recently used first), so that later questions on the same pictures find it.
+its slot is needed (least recently used first), so that later questions on the same pictures find it. Kept heads and
+encoded pictures are limited in number and in memory.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Hashable
@@ -32,9 +34,10 @@ class PromptHead:
     Attributes:
         key: of the pictures that it shows.
         unseen: those of them that are not encoded yet; the pixels of the others are not held on to.
-        visual: the visual tokens of the others.
+        visual: the visual tokens of the others; none where it is kept for later, as its slot holds what they became.
         slot: where it lies; None before it was begun.
         users: how many wait for it or hold it; while there is one, it stays.
+        used: when it was used last, in uses of heads and pictures.
     """
 
     def __init__(self, pictures: tuple[Picture, ...]) -> None:
@@ -42,7 +45,7 @@ class PromptHead:
         self.unseen = deque(pictures)
         self.visual: list[VisualTokens] = []
         self.slot: int | None = None
-        self.users = 0
+        self.users = self.used = 0
         self.tokens: NDArray[np.int64] = np.zeros(0, np.int64)
         self.filled = 0
 
@@ -74,6 +77,7 @@ class PromptHeads:
         system: text of the system turn.
         kept: heads kept at most when nobody uses them.
         pictures_kept: encoded pictures kept at most, for questions that join them anew (several cameras, video).
+        bytes_kept: memory that kept heads and encoded pictures may take together; None = no such limit.
     """
 
     def __init__(
@@ -86,12 +90,18 @@ class PromptHeads:
         *,
         kept: int,
         pictures_kept: int,
+        bytes_kept: int | None = None,
     ) -> None:
         self._backend, self._slots = backend, slots
         self._prompts, self._image_token, self._system = prompts, image_token, system
         self._kept, self._pictures_kept = kept, pictures_kept
         self._heads: OrderedDict[tuple[Hashable, ...], PromptHead] = OrderedDict()
         self._encoded: OrderedDict[Hashable, VisualTokens] = OrderedDict()
+        self._picture_used: dict[Hashable, int] = {}
+        self._uses = itertools.count(1)
+        self._bytes_kept = bytes_kept
+        self.kept_bytes = 0
+        """Memory of the heads that are kept for later and of the encoded pictures. Any thread may read it."""
         self._opening: NDArray[np.int64] | None = None
         self._with_opening: set[int] = set()
 
@@ -105,6 +115,7 @@ class PromptHeads:
         head = self._heads.setdefault(tuple(picture.key for picture in pictures), PromptHead(pictures))
         self._heads.move_to_end(head.key)
         head.users += 1
+        self._count()
         return head
 
     def release(self, head: PromptHead, *, keep: bool = True) -> None:
@@ -114,14 +125,19 @@ class PromptHeads:
             return
         if not keep or not head.ready:
             self.drop(head)
+        else:
+            head.visual.clear()
+            head.used = next(self._uses)
         while sum(head.users == 0 for head in self._heads.values()) > self._kept:
             self.evict()
+        self._fit()
 
     def drop(self, head: PromptHead) -> None:
         """Forget a head and free its slot; who still uses it finds it neither ready nor begun."""
         if self._heads.get(head.key) is head:
             del self._heads[head.key]
         self._give_back(head)
+        self._count()
 
     def evict(self) -> bool:
         """Free the slot of the least recently used head that nobody uses; False: there is none."""
@@ -148,9 +164,11 @@ class PromptHeads:
             meter.add("encode_s", -found.preprocess_s)
             self._encoded[picture.key] = found
             if len(self._encoded) > self._pictures_kept:
-                self._encoded.popitem(last=False)
+                self._forget_picture()
         else:
             self._encoded.move_to_end(picture.key)
+        self._picture_used[picture.key] = next(self._uses)
+        self._fit()
         head.visual.append(found)
         head.unseen.popleft()
         if head.encoded:
@@ -237,6 +255,28 @@ class PromptHeads:
                 f"system prompt and {what} take {head.tokens.size} tokens ({seen} of them visual); the context is "
                 f"{context}: open the engine with a larger one"
             )
+
+    def _fit(self) -> None:
+        """Forget what was used least recently, heads and pictures alike, until the rest fits into its memory."""
+        self._count()
+        while self._bytes_kept is not None and self.kept_bytes > self._bytes_kept:
+            unused = next((head for head in self._heads.values() if head.users == 0), None)
+            picture = next(iter(self._encoded), None)
+            if unused is not None and (picture is None or unused.used < self._picture_used[picture]):
+                self.drop(unused)
+            else:
+                self._forget_picture()
+
+    def _forget_picture(self) -> None:
+        """Give up the least recently used of the encoded pictures; heads on their way keep what they have of it."""
+        key, _ = self._encoded.popitem(last=False)
+        del self._picture_used[key]
+        self._count()
+
+    def _count(self) -> None:
+        per_token = self._backend.limits.token_bytes
+        heads = sum(head.filled for head in self._heads.values() if head.users == 0)
+        self.kept_bytes = heads * per_token + sum(visual.nbytes for visual in self._encoded.values())
 
     def _give_back(self, head: PromptHead) -> None:
         if head.slot is not None:

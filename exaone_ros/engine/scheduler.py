@@ -52,6 +52,8 @@ class Scheduling:
         starving_calls: calls of others for which a paused job gets one, >= 1.
         kept_heads: prompt heads kept for later questions at most when nobody uses them; None = half of the slots.
         kept_pictures: encoded pictures kept at most, >= 1.
+        kept_mb: memory in MB (10^6 bytes) that kept heads and encoded pictures may take together, the least recently
+            used going first; None = as much as their numbers allow.
 
     Raises:
         EngineError: a value is out of range.
@@ -61,6 +63,7 @@ class Scheduling:
     starving_calls: int = 64
     kept_heads: int | None = None
     kept_pictures: int = 16
+    kept_mb: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -68,6 +71,7 @@ class Scheduling:
             ("starving_calls", self.starving_calls, 1),
             ("kept_heads", 0 if self.kept_heads is None else self.kept_heads, 0),
             ("kept_pictures", self.kept_pictures, 1),
+            ("kept_mb", 0 if self.kept_mb is None else self.kept_mb, 0),
         ):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise EngineError(f"scheduling: {name} is {value!r}; expected an integer from {least} on")
@@ -111,8 +115,9 @@ class Scheduler:
         self._slots = SlotPool(slots)
         kept = slots // 2 if settings.kept_heads is None else settings.kept_heads
         self.heads = PromptHeads(
-            backend, self._slots, prompts, image_token, system, kept=kept, pictures_kept=settings.kept_pictures
-        )
+            backend, self._slots, prompts, image_token, system, kept=kept, pictures_kept=settings.kept_pictures,
+            bytes_kept=None if settings.kept_mb is None else settings.kept_mb * 1_000_000,
+        )  # fmt: skip
         speculator = Speculator(backend, speculation) if speculation is not None and speculation.on else None
         self._batch = Batch(backend, settings.prefill_tokens, speculator)
         self._pace = Pace()

@@ -207,6 +207,11 @@ class ServerEngine:
         with self._lock:
             return len(self._calls)
 
+    @property
+    def kept_bytes(self) -> int:
+        """0: what is kept for later questions is the server's."""
+        return 0
+
     def timings(self) -> Timings:
         """What was done since the engine was opened: time from request to answer and tokens, all requests together."""
         return self._meter.read()

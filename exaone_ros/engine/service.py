@@ -134,6 +134,11 @@ class EngineService:
         since_s = self._busy_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of the prompt heads and encoded pictures that are kept for later questions. Any thread may ask."""
+        return self._engine.kept_bytes
+
     def timings(self) -> Timings:
         """Where the time went since the service began, all requests together; `total_s` is its age."""
         return self._meter.read()

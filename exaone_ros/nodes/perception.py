@@ -59,6 +59,7 @@ ANSWERS = {"detections": Detection2DArray, "counts": ObjectCounts, "decision": D
 def open_engine(settings: Settings) -> Any:
     """Open the engine that the settings name (imports what computes only now)."""
     from exaone_ros.engine.engine import Engine
+    from exaone_ros.engine.scheduler import Scheduling
     from exaone_ros.engine.server import ServerEngine, ServerSettings
     from exaone_ros.engine.service import EngineService
     from exaone_ros.engine.speculation import Speculation
@@ -74,6 +75,7 @@ def open_engine(settings: Settings) -> Any:
         threads=settings.threads,
         device=settings.device,
         speculation=Speculation(previous=settings.draft_previous, mtp=settings.draft_mtp, ngram=settings.draft_ngram),
+        scheduling=Scheduling(kept_mb=settings.kept_mb),
     )
     return EngineService(engine, max_open=MAX_OPEN_REQUESTS, hang_s=settings.engine_timeout_s)
 
@@ -371,7 +373,7 @@ class Perception(ManagedNode):
         )
         health = judge({camera.name: camera.health for camera in cameras}, engine)
         asks = asker.open if asker is not None else 0
-        return NodeReport(name, hardware, health, engine, reading, cameras, asks, restarts)
+        return NodeReport(name, hardware, health, engine, reading, cameras, asks, restarts, keeper.kept_bytes)
 
     def _camera_report(self, settings: CameraSettings, camera: Camera) -> CameraReport:
         reading = camera.meter.read()

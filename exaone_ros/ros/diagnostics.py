@@ -58,6 +58,7 @@ class NodeReport:
         cameras: empty while the node is not active.
         asks: questions that are being answered.
         engine_restarts: since the node was configured.
+        kept_bytes: memory of prompt heads and encoded pictures that are kept for later questions.
     """
 
     name: str
@@ -68,6 +69,7 @@ class NodeReport:
     cameras: tuple[CameraReport, ...] = ()
     asks: int = 0
     engine_restarts: int = 0
+    kept_bytes: int = 0
 
 
 def statuses(report: NodeReport) -> list[DiagnosticStatus]:
@@ -78,6 +80,7 @@ def statuses(report: NodeReport) -> list[DiagnosticStatus]:
     node |= _totals(reading, "failed.")
     engine = {**_percentiles(reading, "stage."), **_totals(reading, "engine.")}
     engine["engine.restarts"] = str(report.engine_restarts)
+    engine["kept_mb"] = f"{report.kept_bytes / 1e6:.1f}"
     decode_s = reading.sums.get("stage.decode_s", 0.0)
     if decode_s > 0:
         engine["tokens_per_s"] = f"{reading.sums.get('work.tokens', 0.0) / decode_s:.0f}"

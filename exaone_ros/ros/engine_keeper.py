@@ -33,6 +33,8 @@ class AskedEngine(Protocol):
 
     @property
     def refusal(self) -> str: ...
+    @property
+    def kept_bytes(self) -> int: ...
     def submit(self, request: Request) -> Ticket: ...
     def timings(self) -> Timings: ...
     def close(self, timeout_s: float = ...) -> bool: ...
@@ -81,6 +83,12 @@ class EngineKeeper:
         """The engine; None while it pauses after a failure or is being opened anew."""
         with self._lock:
             return self._engine if self._clock() >= self._not_before_s else None
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the engine keeps for later questions; 0 where there is none."""
+        with self._lock:
+            return self._engine.kept_bytes if self._engine is not None else 0
 
     @property
     def wait_s(self) -> float:

@@ -42,6 +42,9 @@ PARAMETERS = (
               "verified in one step; 0 = none. Changes no answer.", minimum=0, maximum=16),
     Parameter("draft_mtp", 0, "Guesses of the checkpoint's MTP layer that are verified in one step; 0 = none. Changes "
               "no answer.", minimum=0, maximum=3),
+    Parameter("kept_mb", 1024, "Memory that prompt heads and encoded pictures kept for later questions may take "
+              "together; the least recently used goes first. Changes no answer.", unit="MB", minimum=0,
+              maximum=1048576),
     Parameter("tasks_file", "", "YAML file of the standing tasks; empty = the package's config/tasks.yaml."),
     Parameter("cameras", ("",), "Names of the cameras that share the model; empty = one camera without a name. Each "
               "named camera has the parameters <camera>.image_topic, .image_transport and .reliability, and publishes "
@@ -145,6 +148,7 @@ class Settings:
     draft_previous: int = 0
     draft_ngram: int = 0
     draft_mtp: int = 0
+    kept_mb: int = 1024
 
     @property
     def computed_by(self) -> str:
@@ -188,6 +192,7 @@ class Settings:
             draft_previous=values["draft_previous"],
             draft_ngram=values["draft_ngram"],
             draft_mtp=values["draft_mtp"],
+            kept_mb=values["kept_mb"],
         )
 
 

@@ -41,6 +41,7 @@ class StrictBackend:
     slots: int = 4
     context: int = 512
     vocab: int = 1792
+    token_bytes: int = 0
     model: LanguageModel | None = None
     fail_at: int | None = None
     on_run: Callable[[int], None] = lambda call: None
@@ -56,7 +57,7 @@ class StrictBackend:
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.slots, self.context, self.vocab, visual_tokens=256)
+        return Limits(self.slots, self.context, self.vocab, visual_tokens=256, token_bytes=self.token_bytes)
 
     def encode(self, image: NDArray[np.uint8]) -> VisualTokens:
         self._check_open()

@@ -315,6 +315,39 @@ def test_heads_are_kept_for_later_questions_until_their_slot_is_needed(bench: Se
     assert len([rows for rows in b.backend.calls if not rows[0].logits]) == 4
 
 
+def test_kept_heads_and_pictures_fit_into_their_memory(bench: Setup) -> None:
+    b = bench(StrictBackend(slots=8, token_bytes=100_000))
+    b.ask(FAST, picture(0))
+    b.run()
+    one = b.scheduler.heads.kept_bytes
+    tokens = max(row.start + row.tokens.size for rows in b.backend.calls for row in rows if not row.logits)
+    assert one == tokens * 100_000 + 12 * 4, "the head's slot and the picture's 12 visual tokens"
+
+    b = bench(StrictBackend(slots=8, token_bytes=100_000), kept_heads=8, kept_mb=-(-2 * one // 1_000_000))
+    for seed in (0, 1, 0, 2, 0, 1):
+        b.ask(FAST, picture(seed), label=f"{b.calls}")
+        b.run()
+        assert 0 < b.scheduler.heads.kept_bytes <= 2 * one + 1_000_000
+    assert b.backend.encoded == 4, "1 was the least recently used when 2 came, 2 when 1 came back"
+
+    b = bench(StrictBackend(slots=8, token_bytes=100_000), kept_mb=0)
+    for seed in (0, 0):
+        b.ask(FAST, picture(seed), label=f"{b.calls}")
+        b.run()
+        assert b.scheduler.heads.kept_bytes == 0
+    assert b.backend.encoded == 2
+    assert b.scheduler._slots.free == tuple(range(8))
+
+
+def test_pictures_that_do_not_fit_are_given_up_and_their_heads_live_on(bench: Setup) -> None:
+    b = bench(StrictBackend(slots=8), kept_heads=8, kept_mb=0)
+    for pictures in ((0,), (0,), (0, 1)):
+        b.ask(FAST, *map(picture, pictures), label=f"{b.calls}")
+        b.run()
+    assert b.backend.encoded == 3, "found by its head the second time, encoded anew beside another picture"
+    assert b.scheduler.heads.kept_bytes == 0
+
+
 def test_a_slot_whose_question_has_ended_is_cleared(bench: Setup) -> None:
     b = bench(StrictBackend(slots=6))
     for task in (FAST, SLOW, THINKING):
@@ -520,7 +553,7 @@ def test_random_loads_come_to_an_end_and_change_no_answer(
         assert b.scheduler._slots.free == tuple(range(slots))
 
 
-@pytest.mark.parametrize("name", ["prefill_tokens", "starving_calls", "kept_heads", "kept_pictures"])
+@pytest.mark.parametrize("name", ["prefill_tokens", "starving_calls", "kept_heads", "kept_pictures", "kept_mb"])
 def test_settings_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(EngineError, match=f"{name} is -1"):
         Scheduling(**{name: -1})

@@ -58,6 +58,10 @@ class FakeEngine:
         threading.Thread(target=self._work, args=(request, ticket, job), daemon=True).start()
         return ticket
 
+    @property
+    def kept_bytes(self) -> int:
+        return 2_500_000
+
     def timings(self) -> Timings:
         fields = ("encode_s", "decode_s", "tokens_sampled", "tokens_forced")
         return Timings(**{name: getattr(TIMINGS, name) * self.looks for name in fields})

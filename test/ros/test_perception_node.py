@@ -231,7 +231,7 @@ def test_diagnostics_say_what_runs_how_fast_and_how_old(peer: Peer) -> None:
         peer.answer("decision", peer.send(red_box(1, 1, 9, 9)))
     seen = peer.counted("frames.answered", already + 5)
     assert seen["hardware"] == "exaone4_5-tabletop-tiny on onnxruntime (cpu)"
-    assert seen["stage.encode.p50"] == "4.00 ms" and seen["tokens_per_s"] == "1000"
+    assert seen["stage.encode.p50"] == "4.00 ms" and seen["tokens_per_s"] == "1000" and seen["kept_mb"] == "2.5"
     for key in ("rate", "answered_rate", "age.arrival.p95", "age.answer.p50", "stage.total.p95", "task.way"):
         assert float(seen[key].split()[0]) > 0, key
 

@@ -52,6 +52,11 @@ def cache_names(config: TextConfig) -> tuple[str, ...]:
     return tuple(f"{kind}.{layer}" for layer in range(config.layers) for kind in ("k", "v"))
 
 
+def token_bytes(config: TextConfig, item_bytes: int) -> int:
+    """Memory of one token's keys and values in all layers."""
+    return 2 * config.layers * config.kv_heads * config.head_dim * item_bytes
+
+
 def cache_lengths(config: TextConfig, context: int, ring: Ring | None) -> dict[str, int]:
     """Positions that each tensor has at most, by its name."""
     local = ring.length if ring else context

@@ -18,6 +18,7 @@ from exaone_ros.engine.backends.batching import RUN_COST_TOKENS
 from exaone_ros.engine.backends.bucketed_kv_cache import BucketedKvCache, host_buckets, one_bucket
 from exaone_ros.engine.backends.denormals import Flushed, flush_in_threads
 from exaone_ros.engine.backends.device_kv_cache import DeviceKvCache, device_of
+from exaone_ros.engine.backends.kv_cache import token_bytes
 from exaone_ros.engine.backends.mtp_slots import MtpSlots
 from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.engine.backends.ring import CHUNK, Ring
@@ -91,7 +92,8 @@ class OnnxRuntimeBackend:
         check_sizes(self._config, slots, context, threads)
         if chunk < 1:
             raise EngineError(f"chunk is {chunk}; expected at least 1")
-        self._limits = Limits(slots, context, self._config.text.vocab, self._preprocess.max_visual_tokens)
+        text, most = self._config.text, self._preprocess.max_visual_tokens
+        self._limits = Limits(slots, context, text.vocab, most, token_bytes(text, 4))
         provider = _provider(runtime, device)
         self.opset = best_opset(runtime) if opset is None else opset
         compact = precision == FLOAT32  # what is emulated has the operators of the graph that it stands for
@@ -100,7 +102,6 @@ class OnnxRuntimeBackend:
         self._vision: Any = _session(runtime, graph, provider, threads, emulate=precision.mixed)
         self._device = device_of(provider)
         self._flushed = Flushed()
-        text = self._config.text
 
         def slot_graph(graph: Graph, layers: TextConfig, ring: Ring | None, *, emulate: bool = False) -> SlotGraph:
             session = _session(runtime, graph, provider, threads, emulate=emulate)

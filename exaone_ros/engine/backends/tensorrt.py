@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Limits, Row, VisualTokens
 from exaone_ros.engine.backends.batching import Batch, plan_batches
-from exaone_ros.engine.backends.kv_cache import cache_lengths
+from exaone_ros.engine.backends.kv_cache import cache_lengths, token_bytes
 from exaone_ros.engine.backends.ring import Intact
 from exaone_ros.engine.backends.rows import check_copy, check_kept, check_rows, check_sizes, check_start
 from exaone_ros.engine.tensorrt.buffers import Arena, DeviceCaches, DeviceEmbeddings, Staging, VisualPool
@@ -78,7 +78,8 @@ class TensorRtBackend:
         )
         self._capacity = compiled.capacity
         most = min(self._preprocess.max_visual_tokens, compiled.capacity.visual_tokens)
-        self._limits = Limits(slots, context, self._config.text.vocab, most)
+        text, item_bytes = self._config.text, compiled.precision.compute.itemsize
+        self._limits = Limits(slots, context, text.vocab, most, token_bytes(text, item_bytes))
         self._ring = compiled.capacity.ring(self._config.text)
         self._intact = Intact(self._ring, slots)
         self._held = np.zeros(slots, np.int64)

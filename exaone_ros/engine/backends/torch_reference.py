@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import DraftRow, Limits, Row, VisualTokens
+from exaone_ros.engine.backends.kv_cache import token_bytes
 from exaone_ros.engine.backends.rows import check_copy, check_draft_rows, check_rows, check_sizes, check_start
 from exaone_ros.engine.backends.torch_mtp import TorchMtp
 from exaone_ros.errors import CheckpointError, EngineError, require
@@ -52,7 +53,8 @@ class TorchBackend:
         self._config = checkpoint.config
         self._preprocess = PreprocessConfig.read(checkpoint_dir, self._config.vision)
         check_sizes(self._config, slots, context, threads)
-        self._limits = Limits(slots, context, self._config.text.vocab, self._preprocess.max_visual_tokens)
+        text, most = self._config.text, self._preprocess.max_visual_tokens
+        self._limits = Limits(slots, context, text.vocab, most, token_bytes(text, 4))
         if threads:
             self._torch.set_num_threads(threads)
         self._device = self._open_device(device)

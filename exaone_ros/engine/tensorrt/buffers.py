@@ -70,11 +70,15 @@ class Staging:
 
 
 class DeviceEmbeddings:
-    """Visual tokens on the device: float32 [count, hidden] at `address`. Its memory goes back when nobody holds it."""
+    """Visual tokens on the device: float32 [count, hidden] at `address`. Its memory goes back when nobody holds it.
+
+    However many they are, they have a block of `nbytes`: as much as the largest image takes.
+    """
 
     def __init__(self, pool: VisualPool, address: int, count: int) -> None:
         self.address, self.count = address, count
         self.owner = pool
+        self.nbytes = pool.block_bytes
         weakref.finalize(self, pool.give_back, address)
 
 
@@ -82,12 +86,12 @@ class VisualPool:
     """Memory for encoded images, used again and again."""
 
     def __init__(self, arena: Arena, size: int) -> None:
-        self._arena, self._size = arena, size
+        self._arena, self.block_bytes = arena, size
         self._free: list[int] = []
 
     def take(self, count: int) -> DeviceEmbeddings:
         """Memory for `count` visual tokens. All work on it is on one stream, so that reuse needs no waiting."""
-        address = self._free.pop() if self._free else self._arena.device(self._size, "pictures")
+        address = self._free.pop() if self._free else self._arena.device(self.block_bytes, "pictures")
         return DeviceEmbeddings(self, address, count)
 
     def give_back(self, address: int) -> None:
