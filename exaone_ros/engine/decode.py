@@ -129,15 +129,15 @@ class Batch:
         rows = []
         room = self._prefill_tokens
         for slot, sequence in members:
-            tokens = sequence.next_tokens
+            due: list[int] = sequence.due
             if sequence.reading:
-                tokens = tokens[:room]
-                room -= tokens.size
-                if not tokens.size:
+                tokens = due[:room]
+                room -= len(tokens)
+                if not tokens:
                     continue  # its turn comes when the prompts before it are read
-            whole = tokens.size == sequence.next_tokens.size
-            draft = drafts.get(slot, ())
-            if len(draft):
-                tokens = np.append(tokens, np.array(draft, np.int64))
-            rows.append(Row(slot, sequence.length, tokens, logits=(1 + len(draft)) * whole))
+                wanted = int(len(tokens) == len(due))
+            else:
+                draft = drafts.get(slot, [])
+                tokens, wanted = due + draft, 1 + len(draft)
+            rows.append(Row(slot, sequence.length, np.array(tokens, np.int64), logits=wanted))
         return rows

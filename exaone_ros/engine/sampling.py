@@ -75,6 +75,11 @@ class Choice:
         self.token = token
         self._allowed, self._logits, self._at = allowed, logits, at
 
+    @property
+    def alone(self) -> bool:
+        """One token was allowed."""
+        return self._allowed.size == 1
+
     @cached_property
     def probability(self) -> float:
         """Of the token among the allowed ones, before temperature, cuts and penalty, 0..1."""
@@ -84,7 +89,7 @@ class Choice:
     def alternatives(self) -> tuple[tuple[int, float], ...]:
         """(id, probability) of the allowed tokens, most probable first, `token` included, at most `EVIDENCE_TOKENS`;
         empty where one token was allowed."""
-        if self._allowed.size == 1:
+        if self.alone:
             return ()
         return _most_probable(self._allowed, self._probabilities, self._at)
 

@@ -152,6 +152,11 @@ class Sequence:
         return np.array(self._pending, np.int64)
 
     @property
+    def due(self) -> list[int]:
+        """`next_tokens` as they are kept; the caller only reads the list."""
+        return self._pending
+
+    @property
     def answering(self) -> bool:
         """True once the reasoning, if there is any, is over."""
         return len(self._constraints) < 2

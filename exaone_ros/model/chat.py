@@ -129,6 +129,8 @@ class PromptEncoder:
         markup = sorted(vocabulary.added, key=len, reverse=True)
         self._markup = re.compile("|".join(re.escape(text) for text in markup)) if markup else None
         self._layout = lru_cache(maxsize=64)(self._lay_out)
+        # Every frame of a camera has the same: tokenizing the system prompt takes as long as a decode step.
+        self._prefix_ids = lru_cache(maxsize=16)(self._encode_prefix)
 
     @classmethod
     def open(cls, directory: str | Path, config: ModelConfig) -> PromptEncoder:
@@ -152,12 +154,7 @@ class PromptEncoder:
         Raises:
             TaskError: `system` cannot be tokenized.
         """
-        layout = self._layout(_at_least_one(image_tokens), system is not None, False)
-        counts = iter(image_tokens)
-        ids: list[int] = []
-        for token in self._encode(layout.prefix, {SYSTEM_TEXT: system or ""}):
-            ids.extend([token] * next(counts) if token == self._image_token else [token])
-        return np.array(ids, np.int64)
+        return self._prefix_ids(tuple(image_tokens), system).copy()
 
     def suffix(
         self, text: str, *, images: int = 1, system: str | None = None, thinking: bool = False
@@ -184,6 +181,14 @@ class PromptEncoder:
             self.prefix(image_tokens, system),
             self.suffix(text, images=len(image_tokens), system=system, thinking=thinking),
         )
+
+    def _encode_prefix(self, image_tokens: tuple[int, ...], system: str | None) -> NDArray[np.int64]:
+        layout = self._layout(_at_least_one(image_tokens), system is not None, False)
+        counts = iter(image_tokens)
+        ids: list[int] = []
+        for token in self._encode(layout.prefix, {SYSTEM_TEXT: system or ""}):
+            ids.extend([token] * next(counts) if token == self._image_token else [token])
+        return np.array(ids, np.int64)
 
     def _lay_out(self, images: int, system: bool, thinking: bool) -> _Layout:
         """Render placeholders and cut the result behind the last added token before the question."""

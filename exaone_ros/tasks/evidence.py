@@ -52,6 +52,11 @@ class Chosen(Protocol):
     """How sure a choice was, computed when it is first read."""
 
     @property
+    def alone(self) -> bool:
+        """One token was allowed: there are no alternatives."""
+        ...
+
+    @property
     def probability(self) -> float:
         """Of the token that was taken, 0..1."""
         ...
@@ -86,6 +91,10 @@ class LaterEvidence(TokenEvidence):
     def alternatives(self) -> Sequence[tuple[bytes, float]]:  # type: ignore[override]
         names = self._names  # type: ignore[attr-defined]
         return tuple((names[token], probability) for token, probability in self._chosen.alternatives)  # type: ignore[attr-defined]
+
+    @property
+    def forced(self) -> bool:
+        return bool(self._chosen.alone)  # type: ignore[attr-defined]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TokenEvidence) and self._content == (other.text, other.probability, other.alternatives)

@@ -146,6 +146,7 @@ def test_settings_out_of_range_are_refused_by_name(name: str, value: float) -> N
 def test_evidence_is_computed_when_it_is_first_read_and_only_once() -> None:
     class Counted:
         reads = 0
+        alone = False
 
         @property
         def probability(self) -> float:
