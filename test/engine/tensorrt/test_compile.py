@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,6 +148,35 @@ def test_a_killed_build_leaves_nothing_half(checkpoint: Checkpoint, tmp_path: Pa
     assert compiled(checkpoint, library, root).built  # type: ignore[attr-defined]
     assert timings.read_bytes() == b"timings"
     assert not list(root.glob(".building-*")) and len(list(root.glob("*/engine.plan"))) == 3
+
+
+def _compile_and_log(checkpoint: Checkpoint, root: Path, log: Path, go: Any) -> None:
+    library = fake_library(FakeCuda())
+    build = library.module.Builder.build_serialized_network
+
+    def logged(*arguments: object) -> bytes:
+        with log.open("a") as file:
+            file.write("built\n")
+        return build(*arguments)
+
+    library.module.Builder.build_serialized_network = logged
+    go.wait()
+    compiled(checkpoint, library, root)
+
+
+def test_two_that_compile_at_once_build_each_engine_once(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    fork, log = multiprocessing.get_context("fork"), tmp_path / "log"
+    go = fork.Event()
+    arguments = (checkpoint, tmp_path / "e", log, go)
+    workers = [fork.Process(target=_compile_and_log, args=arguments) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    go.set()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    assert log.read_text() == "built\n" * 2, "vision encoder and decoder"
+    assert not compiled(checkpoint, fake_library(FakeCuda()), tmp_path / "e").built  # type: ignore[attr-defined]
 
 
 def test_timings_that_cannot_be_kept_do_not_stop_a_build(
