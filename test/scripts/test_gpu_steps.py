@@ -58,7 +58,7 @@ def test_as_many_layers_as_there_is_room_for(short: str) -> None:
     chosen = preset("h100")
     assert fitting_layers(chosen, PLENTY) == (64, "the released model has 64")
     last = 64
-    for size in (60, 30, 15, 8, 1):
+    for size in (50, 30, 15, 8, 1):
         room = Room(**{**vars(PLENTY), short: size * 10**9})
         layers, limit = fitting_layers(chosen, room)
         assert 0 <= layers <= last and limit != "the released model has 64"
