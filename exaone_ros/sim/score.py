@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exaone_ros.sim.frame import Box, LabelledFrame
+from exaone_ros.sim.frame import Box
 
 Labelled = tuple[str, Box]
 
@@ -52,10 +52,3 @@ def match(found: Sequence[Labelled], truth: Sequence[Labelled]) -> list[tuple[in
 def f1(found: int, truth: int, hits: int) -> float:
     """F1 from the numbers of found boxes, true boxes and hits; 1 where there was nothing to find and nothing found."""
     return 1.0 if found + truth == 0 else 2 * hits / (found + truth)
-
-
-def way_state(frame: LabelledFrame) -> str:
-    """What "Is the way clear?" should be answered with: "person" before "blocked" before "clear"."""
-    if frame.person is not None:
-        return "person"
-    return "blocked" if frame.obstacle is not None else "clear"

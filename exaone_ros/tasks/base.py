@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -72,7 +73,7 @@ def checked_labels(values: object, what: str, least: int = 0) -> tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(ABC):
     """A question about one frame. Subclasses: Ground, Count, Decide, Ask.
 
     Attributes:
@@ -99,26 +100,26 @@ class Task:
         if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= 32768:
             raise TaskError(f"task '{self.name}': thinking_budget is {budget!r}; expected 1 to 32768 tokens")
 
+    @abstractmethod
     def prompt(self) -> str:
         """The user's text that follows the image in the chat template."""
-        raise NotImplementedError
 
+    @abstractmethod
     def schema(self) -> dict[str, Any] | None:
         """JSON schema that the answer is decoded under, or None for free text."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def max_tokens(self) -> int:
         """Upper bound of the answer's length in tokens (not counting reasoning)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, decoded: Decoded, width_px: int, height_px: int) -> Any:
         """Read the typed result from what was decoded on an image of the given source size in pixels.
 
         Raises:
             TaskError: the text is not an answer to this task (cannot happen for text decoded under `schema()`).
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -194,10 +194,6 @@ class PackedModel(nn.Module):
         text_frequency = model.model.language_model.rotary_emb.inv_freq.clone()
         self.register_buffer("text_frequency", text_frequency, persistent=False)
 
-    def prefix_length(self, rows: int, columns: int) -> int:
-        """Tokens before the question for an image of this grid."""
-        return len(self.head_ids) + rows * columns + len(self.tail_ids)
-
     def see(self, images: Tensor) -> Tensor:
         """Encode images, uint8 [B, H, W, 3] with sides of 28 n pixels: visual tokens [B, n, width] in raster order."""
         batch, height, width, _ = images.shape
