@@ -31,6 +31,17 @@ SMALL = gpu_steps.small_config()
 PLENTY = Room(10**12, 10**12, 10**12)
 
 
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has."""
+
+    def none() -> None:
+        raise EngineError("no CUDA device")
+
+    monkeypatch.setattr(gpu_steps, "CudaRuntime", none)
+
+
+@pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize("layers", ["fit", "2"])
 def test_a_plan_lists_every_step_with_its_memory(
     layers: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -46,6 +57,7 @@ def test_a_plan_lists_every_step_with_its_memory(
     assert real["expected_device_mb"] == pytest.approx(sum(real["of_it_mb"].values()), abs=len(real["of_it_mb"]))
 
 
+@pytest.mark.usefixtures("no_gpu")
 def test_a_plan_says_where_the_real_size_does_not_fit_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_steps, "room_here", lambda folder, gpu: Room(0, 10**9, 10**12))
     real = gpu_steps.expectations("h100", "fit")[REAL_SIZE]
