@@ -109,7 +109,7 @@ class Sequence:
         self.tokens_sampled = 0
         self.tokens_forced = 0
         self.guesses_drafted = 0
-        """Tokens guessed in drafts, without those that they force."""
+        """Tokens guessed in drafts; where they are checked against the grammar, without those that they force."""
         self.guesses_accepted = 0
         """Those of them that were then chosen."""
         self.last_draft: tuple[int, bool] | None = None
