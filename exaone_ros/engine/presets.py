@@ -19,6 +19,8 @@ PRESETS_FILE = "config/presets.yaml"
 IMAGE_TOKENS = 391
 """Visual tokens of an image of 640 x 480."""
 PROMPT_TOKENS = 500
+MEANT_FOR = 1.1
+"""A device may report this much less memory than its name says and still be of the size that a preset is meant for."""
 MFU, BANDWIDTH_USE = 0.5, 0.75
 """Shares of the data sheets' figures that well-written kernels reach."""
 
@@ -126,8 +128,12 @@ def preset_names() -> tuple[str, ...]:
 
 
 def fitting_presets(config: ModelConfig, device_bytes: int) -> list[Preset]:
-    """Presets with which a model fits into the memory of a device, the most accurate first."""
-    found = [p for p in _presets().values() if p.memory(config).device < 0.9 * device_bytes]
+    """Presets with which a model fits into the memory of a device, the most accurate first.
+
+    Those that are meant for larger devices are left out: what just fits may want what smaller devices do not have.
+    """
+    fitting = (p for p in _presets().values() if p.memory(config).device < 0.9 * device_bytes)
+    found = [p for p in fitting if p.device_gb * 1e9 <= MEANT_FOR * device_bytes]
     return sorted(found, key=lambda p: p.memory(config).decoder_weights, reverse=True)
 
 
