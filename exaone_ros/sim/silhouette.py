@@ -31,7 +31,22 @@ def silhouette_px(
     rotation: NDArray[np.float64],
     view: View,
 ) -> float:
-    """Area of an object's silhouette in pixels.
+    """Area of an object's silhouette in pixels; arguments as of `hulls_px`."""
+    hulls = hulls_px(shape, radius_m, height_m, position, rotation, view)
+    if len(hulls) == 1:
+        return float(cv2.contourArea(hulls[0]))
+    return _union_area(hulls)
+
+
+def hulls_px(
+    shape: str,
+    radius_m: float,
+    height_m: float,
+    position: NDArray[np.float64],
+    rotation: NDArray[np.float64],
+    view: View,
+) -> list[NDArray[np.float32]]:
+    """Convex pieces, float32 [n, 2] in pixels, that cover an object's silhouette; of a mug, the body comes first.
 
     Args:
         shape: one of vocabulary.SHAPES.
@@ -45,10 +60,10 @@ def silhouette_px(
         pieces += _handle_pieces(radius_m, height_m)
     if shape != "ball":
         pieces = [piece @ rotation.T + position for piece in pieces]
-    hulls = [cv2.convexHull(view.project(piece)[0].astype(np.float32)).reshape(-1, 2) for piece in pieces]
-    if len(hulls) == 1:
-        return float(cv2.contourArea(hulls[0]))
-    return _union_area(hulls)
+    return [
+        np.asarray(cv2.convexHull(view.project(piece)[0].astype(np.float32)), np.float32).reshape(-1, 2)
+        for piece in pieces
+    ]
 
 
 def _outline(

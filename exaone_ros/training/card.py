@@ -55,8 +55,9 @@ never shown in training: {heldout}.
 Through the package's ONNX Runtime engine, greedy, under the grammar, first wording of each question, on frames of
 seeds that training never used; value ± half of the 95% confidence interval (Wilson for shares, resampled frames for
 F1). "mujoco" is the simulated head camera at 640x480 with shadows; the columns after "flat" are MuJoCo under other
-conditions; "thinking" asks the main column's counts and decisions with reasoning between the think tags first (it was
-trained on a small share of the questions). {frames} frames in the first three columns, a third of that in the others.
+conditions, except "plain areas": the same scenes in flat colours, by a renderer that training never saw. "thinking"
+asks the main column's counts and decisions with reasoning between the think tags first (it was trained on a small share
+of the questions). {frames} frames in the first three columns, a third of that in the others.
 
 {table}
 
@@ -71,8 +72,8 @@ every object, label right, IoU at least 0.5. `ground_class`, `hindrance`: every 
 {drafts}
 ## What was not measured
 
-Real camera images; renderers other than the two (Gazebo among them); words outside of the wordings; free questions
-(Ask).
+Real camera images; other renderers than those of the columns (Gazebo among them); words outside of the wordings; free
+questions (Ask).
 """
 
 

@@ -207,6 +207,16 @@ def flat_frames(split: str, number: int, width: int = 336, height: int = 252) ->
         yield renderer.render(frame_seed(split, index), FlatOptions(exclude_pairs=HELD_OUT_PAIRS))
 
 
+def plain_frames(split: str, number: int, width: int = 640, height: int = 480) -> Iterator[LabelledFrame]:
+    """Frames of the plain renderer, which nothing is trained on."""
+    from exaone_ros.sim.sampling import SceneOptions
+    from exaone_ros.training.plain_renderer import PlainRenderer
+
+    renderer = PlainRenderer(width, height)
+    for index in range(number):
+        yield renderer.render(frame_seed(split, index), SceneOptions(exclude_pairs=HELD_OUT_PAIRS))
+
+
 BRIEF = {"name": 2, "list": 1, "count": 1, "count_kind": 1}
 REASONED = {"count": 1, "count_kind": 2, "way": 1, "pick": 1, "side": 1, "pick_relation": 1}
 """What is asked with reasoning, where training has reasoned."""
@@ -250,6 +260,7 @@ def examinations(frames: int) -> dict[str, Examination]:
         "ambient only": brief(shadows=False, ambient_share=1.0),
         "fov 60-75": brief(fovy_deg=(60.0, 75.0)),
         "held-out pairs": brief("heldout"),
+        "plain areas": Examination(lambda: plain_frames("test", some), kinds=BRIEF),
     }
 
 
