@@ -2,6 +2,7 @@
 
 Each node is made in this process with its optional parts on and an engine that loads nothing, and is asked which
 topics, services and actions it has opened. So the SROS 2 policy and the page of interfaces cannot lag behind the code.
+`--launch` does the same with the very nodes, parameters and names of a launch file.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,23 @@ from rclpy.action import get_action_client_names_and_types_by_node, get_action_s
 from rclpy.node import Node
 
 from exaone_ros.errors import ExaoneError
+from exaone_ros.ros.bringup import PLANS
+from exaone_ros.ros.launch_plan import NodePlan, Value
 from exaone_ros.ros.messages_page import messages_page
 from exaone_ros.ros.policy import NodeGraph, interfaces_page, policy_xml
+from exaone_ros.share import PACKAGE
 
 NAMESPACE = "/exaone"
-POLICY, PAGE, MESSAGES = "config/sros2_policy.xml", "docs/interfaces.md", "docs/messages.md"
+POLICY, DEMO_POLICY = "config/sros2_policy.xml", "config/sros2_demo_policy.xml"
+PAGE, MESSAGES = "docs/interfaces.md", "docs/messages.md"
+PARAMETER_SERVICES = {
+    "describe_parameters": "DescribeParameters",
+    "get_parameter_types": "GetParameterTypes",
+    "get_parameters": "GetParameters",
+    "list_parameters": "ListParameters",
+    "set_parameters": "SetParameters",
+    "set_parameters_atomically": "SetParametersAtomically",
+}
 MEANINGS = {
     "annotated": "answers drawn onto the image that they were read from; only while subscribed",
     "annotated/compressed": "the same as JPEG",
@@ -68,6 +81,8 @@ MEANINGS = {
     "answer": "what a standing question in words was answered",
     "status": "heartbeat: the node's state and its cameras",
     "tasks": "what is asked now; latched",
+    "tf": "with `target_frame`, by tf2",
+    "tf_static": "with `target_frame`, by tf2",
 }
 
 
@@ -80,35 +95,124 @@ class NoEngine:
         return lambda *_arguments, **_named: True
 
 
-def graphs(image_topic: str = "image_raw", depth_topic: str = "depth") -> list[NodeGraph]:
+TF = {"/tf": "tf2_msgs/msg/TFMessage", "/tf_static": "tf2_msgs/msg/TFMessage"}
+"""What the companion listens to where it has a `target_frame`; by tf2, which only an apt ROS has."""
+
+
+def graphs(
+    image_topic: str = "", depth_topic: str = "", cameras: Sequence[str] = (), params_file: str = ""
+) -> list[NodeGraph]:
     """All nodes that a robot runs. Uses rclpy's default context.
 
     Args:
-        image_topic, depth_topic: of the camera, as the parameters of these names.
+        image_topic, depth_topic: of the camera, as the parameters of these names; empty = as by default or by file.
+        cameras: names of the perception node's cameras; then there is a companion for each, in its namespace.
+        params_file: YAML file of parameters that all of the nodes get; it says which optional parts are on. Without
+            one all of them are.
 
     Raises:
         ExaoneError: a node cannot be made.
     """
-    from exaone_ros.nodes.action_head import ActionHeadNode
-    from exaone_ros.nodes.companion import Companion
-    from exaone_ros.nodes.perception import Perception
-    from exaone_ros.nodes.simulator import Simulator
-
-    camera = f"image_topic:={image_topic}"
-    wanted: list[tuple[Callable[[], Any], str, Sequence[str]]] = [
-        (lambda: Perception(lambda _settings: NoEngine()), NAMESPACE, (camera,)),
-        (Companion, NAMESPACE, (camera, f"depth_topic:={depth_topic}", "track:=true")),
-        (ActionHeadNode, NAMESPACE, ()),
-        (Simulator, "/", ("publish_clock:=true",)),
+    files = (params_file,) if params_file else ()
+    everything: dict[str, Value] = {"depth_topic": "depth", "track": True, "target_frame": "map"}
+    seeing = {} if params_file else everything
+    if depth_topic:
+        seeing["depth_topic"] = depth_topic
+    camera: dict[str, Value] = {"image_topic": image_topic} if image_topic else {}
+    names: dict[str, Value] = {"cameras": f"[{', '.join(cameras)}]"} if cameras else {}
+    clock: dict[str, Value] = {} if params_file else {"publish_clock": True}
+    wanted: list[tuple[str, str, dict[str, Value]]] = [("perception", NAMESPACE, names or camera)]
+    wanted += [("companion", f"{NAMESPACE}/{name}", seeing) for name in cameras]
+    wanted += [] if cameras else [("companion", NAMESPACE, camera | seeing)]
+    wanted += [("action_head", NAMESPACE, {}), ("simulator", "", clock)]
+    return [
+        graph_of_plan(NodePlan(name, name, namespace, files, parameters, log_level="error"))
+        for name, namespace, parameters in wanted
     ]
-    return [_graph_of(make, namespace, parameters) for make, namespace, parameters in wanted]
 
 
-def _graph_of(make: Callable[[], Any], namespace: str, parameters: Sequence[str]) -> NodeGraph:
-    arguments = ["--ros-args", "--log-level", "error", "-r", f"__ns:={namespace}"]
-    for parameter in parameters:
-        arguments += ["-p", parameter]
-    rclpy.init(args=arguments)
+def graphs_of_launch(name: str, given: Mapping[str, str]) -> list[NodeGraph]:
+    """The nodes that a launch file starts with these arguments, and what each of them opens.
+
+    Args:
+        name: of the launch file, e.g. ``demo``.
+        given: its arguments.
+
+    Raises:
+        ExaoneError: there is no such launch file, it takes no such argument, or it starts what is not known here.
+    """
+    if name not in PLANS:
+        raise ExaoneError(f"there is no launch file '{name}'; expected one of {', '.join(PLANS)}")
+    found = []
+    for step in PLANS[name].resolve(given):
+        if isinstance(step, NodePlan) and step.executable == "robot_state_publisher":
+            found.append(_robot_state_publisher(step))
+        elif isinstance(step, NodePlan) and step.package == PACKAGE:
+            found.append(graph_of_plan(replace(step, log_level="error")))
+        else:
+            other = f"{step.package}'s {step.executable if isinstance(step, NodePlan) else step.file}"
+            raise ExaoneError(f"{name}.launch.py starts {other}, and what that opens is not known here")
+    return found
+
+
+def graph_of_plan(plan: NodePlan) -> NodeGraph:
+    """Make one node of ours as a launch file would, and see what it opens.
+
+    Raises:
+        ExaoneError: it cannot be made.
+    """
+    parameters = dict(plan.parameters)
+    tf = TF if parameters.pop("target_frame", "") else {}  # tf2 need not be here to say what it listens to
+    graph = _graph_of(_maker(plan.executable), replace(plan, parameters=parameters).ros_arguments())
+    return replace(graph, subscribes={**graph.subscribes, **tf})
+
+
+def _maker(executable: str) -> Callable[[], Any]:
+    if executable == "perception":
+        from exaone_ros.nodes.perception import Perception
+
+        return lambda: Perception(lambda _settings: NoEngine())
+    if executable == "companion":
+        from exaone_ros.nodes.companion import Companion
+
+        return Companion
+    if executable == "action_head":
+        from exaone_ros.nodes.action_head import ActionHeadNode
+
+        return ActionHeadNode
+    if executable == "simulator":
+        from exaone_ros.nodes.simulator import Simulator
+
+        return Simulator
+    if executable == "rerun_view":
+        from exaone_ros.nodes.rerun_view import RerunView
+
+        return RerunView
+    raise ExaoneError(f"the graph of '{executable}' is not known here")
+
+
+def _robot_state_publisher(plan: NodePlan) -> NodeGraph:
+    """What robot_state_publisher of an apt ROS opens, by its documentation."""
+    prefix = f"/{plan.namespace.strip('/')}".rstrip("/")
+    return NodeGraph(
+        plan.name,
+        prefix or "/",
+        publishes={
+            **TF,
+            f"{prefix}/robot_description": "std_msgs/msg/String",
+            "/parameter_events": "rcl_interfaces/msg/ParameterEvent",
+            "/rosout": "rcl_interfaces/msg/Log",
+        },
+        subscribes={f"{prefix}/joint_states": "sensor_msgs/msg/JointState"},
+        serves={
+            f"{prefix}/{plan.name}/{service}": f"rcl_interfaces/srv/{kind}"
+            for service, kind in PARAMETER_SERVICES.items()
+        },
+    )
+
+
+def _graph_of(make: Callable[[], Any], arguments: Sequence[str]) -> NodeGraph:
+    rclpy.init(args=list(arguments))
     try:
         node = make()
         try:
@@ -155,12 +259,30 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Print the policy, the page or the bare graphs; or write the pages to where they lie in a checkout."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.nodes.graph")
     parser.add_argument("what", choices=("policy", "page", "json", "write"))
-    parser.add_argument("--image-topic", default="image_raw", help="of your camera, for a policy of your own")
-    parser.add_argument("--depth-topic", default="depth", help="of your camera")
+    parser.add_argument("--image-topic", default="", help="of your camera, for a policy of your own")
+    parser.add_argument("--depth-topic", default="", help="of your camera")
+    parser.add_argument("--cameras", nargs="+", default=(), help="names of several cameras, as the parameter")
+    parser.add_argument("--params-file", default="", help="YAML file of your nodes' parameters")
+    parser.add_argument(
+        "--launch", nargs="+", metavar=("NAME", "ARGUMENT:=VALUE"), help="what a launch file starts, and nothing else"
+    )
     options = parser.parse_args(arguments)
-    logging.disable(logging.WARNING)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "OFF"  # nodes of the same names may run on this machine
-    found = graphs(options.image_topic, options.depth_topic)
+    try:
+        return _run(options)
+    except ExaoneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.launch:
+        name, *words = options.launch
+        wrong = [word for word in words if ":=" not in word]
+        if wrong:
+            raise ExaoneError(f"launch argument '{wrong[0]}': expected NAME:=VALUE")
+        found = graphs_of_launch(name.removesuffix(".launch.py"), dict(word.split(":=", 1) for word in words))
+    else:
+        found = graphs(options.image_topic, options.depth_topic, options.cameras, options.params_file)
     if options.what == "policy":
         sys.stdout.write(policy_xml(found))
     elif options.what == "page":
@@ -171,6 +293,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         root = Path(__file__).resolve().parents[2]
         texts = {
             POLICY: policy_xml(found),
+            DEMO_POLICY: policy_xml(graphs_of_launch("demo", {"depth": "true"})),
             PAGE: interfaces_page(found, MEANINGS),
             MESSAGES: messages_page(root / "exaone_interfaces"),
         }
@@ -181,5 +304,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def main() -> int:
+    """The same in a process of its own: quiet, and unseen by nodes of the same names on this machine."""
+    logging.disable(logging.WARNING)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "OFF"
+    return run()
+
+
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(main())

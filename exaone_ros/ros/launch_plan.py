@@ -57,6 +57,19 @@ class NodePlan:
     package: str = PACKAGE
     log_level: str = ""
 
+    def ros_arguments(self) -> list[str]:
+        """The command line that `launch_ros` makes of it: ``--ros-args`` and what follows."""
+        out = ["--ros-args", "-r", f"__node:={self.name}"]
+        if self.log_level:
+            out += ["--log-level", self.log_level]
+        if self.namespace.strip("/"):
+            out += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
+        for file in self.parameter_files:
+            out += ["--params-file", file]
+        for name, value in self.parameters.items():
+            out += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+        return out
+
 
 @dataclass(frozen=True)
 class IncludePlan:

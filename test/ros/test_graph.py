@@ -14,7 +14,10 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
+from policy_rules import rules_of
+
 from exaone_ros.errors import ExaoneError
+from exaone_ros.nodes import graph
 from exaone_ros.ros.messages_page import messages_page
 from exaone_ros.ros.policy import NodeGraph, interfaces_page, policy_xml
 
@@ -55,30 +58,61 @@ def schema_faults(element: ElementTree.Element) -> Iterator[str]:
         yield from schema_faults(child)
 
 
-def rules_of(policy: str) -> set[tuple[str, str, str]]:
-    """(enclave, rule, name) of all that a policy allows, but for what rclpy itself serves under a node's name: that may
-    differ from one distribution to the next."""
-    rules = set()
-    for enclave in ElementTree.fromstring(policy.encode()).iter("enclave"):
-        path = enclave.get("path") or ""
-        for group in (group for tag in RULES for group in enclave.iter(tag)):
-            names = (element.text or "" for element in group)
-            by_rclpy = ("parameters", "_type_description", "_parameter_types", "_state", "_states", "_transitions",
-                        "_graph", "transition_event", "_levels")  # fmt: skip
-            rules |= {
-                (path, rule, name)
-                for name in names
-                for rule in group.attrib
-                if not (name.startswith(f"{path}/") and name.endswith(by_rclpy))
-            }
-    return rules
-
-
 def test_the_policy_and_the_page_are_what_the_nodes_open() -> None:
     assert rules_of((ROOT / "config" / "sros2_policy.xml").read_text(encoding="utf-8")) == rules_of(made("policy")), (
         REMEDY
     )
     assert (ROOT / "docs" / "interfaces.md").read_text(encoding="utf-8") == made("page"), REMEDY
+
+
+def test_the_policy_of_the_demo_is_what_its_launch_file_starts() -> None:
+    written = (ROOT / "config" / "sros2_demo_policy.xml").read_text(encoding="utf-8")
+    assert rules_of(written) == rules_of(made("policy", "--launch", "demo", "depth:=true")), REMEDY
+    rules = rules_of(written)
+    assert {
+        ("/exaone/action_head", "publish", "/joint_trajectory"),
+        ("/exaone/companion", "subscribe", "/head_camera/depth/image_raw"),
+        ("/robot_state_publisher", "publish", "/tf"),
+    } <= rules
+    assert ("/exaone/companion", "subscribe", "/tf") not in rules, "the demo has no target_frame"
+    assert list(schema_faults(ElementTree.fromstring(written.encode()))) == []
+
+
+def test_named_cameras_and_ones_own_parameters_are_covered(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "/exaone/perception: {ros__parameters: {front.image_topic: /hand/image}}\n"
+        "/exaone/front/companion: {ros__parameters: {depth_topic: /hand/depth}}\n"
+        "/exaone/wrist/companion: {ros__parameters: {track: true}}\n",
+        encoding="utf-8",
+    )
+    rules = rules_of(made("policy", "--cameras", "front", "wrist", "--params-file", str(mine)))
+    assert {
+        ("/exaone/perception", "subscribe", "/hand/image"),
+        ("/exaone/perception", "subscribe", "/exaone/wrist/image_raw"),
+        ("/exaone/perception", "publish", "/exaone/front/detections"),
+        ("/exaone/front/companion", "subscribe", "/exaone/front/detections"),
+        ("/exaone/front/companion", "subscribe", "/hand/depth"),
+        ("/exaone/wrist/companion", "publish", "/exaone/wrist/detections_tracked"),
+    } <= rules
+    assert ("/exaone/wrist/companion", "publish", "/exaone/wrist/detections_3d") not in rules, "there is no depth"
+    assert ("/exaone/perception", "publish", "/exaone/detections") not in rules
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("demmo",), "no launch file 'demmo'"),
+        (("gazebo",), "ros_gz_sim"),
+        (("demo", "depht:=true"), "did you mean 'depth'"),
+        (("demo", "depth"), "expected NAME:=VALUE"),
+    ],
+)
+def test_what_a_policy_cannot_be_made_for_is_named(
+    words: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert graph.run(["policy", "--launch", *words]) == 1
+    assert reason in capsys.readouterr().err
 
 
 def test_the_page_of_messages_is_what_is_defined(tmp_path: Path) -> None:
