@@ -35,10 +35,10 @@ QOS = """\
 ## QoS
 
 The quality of service of topics can be overridden by ROS's own parameters, by the fully qualified name of the topic:
-on the perception node its image subscriptions and answers; on the companion, the action head, the simulator and
-`replay` every topic but `/diagnostics`, `/clock`, and the action head's `estop` and `heartbeat`, which are not to be
-weakened. They can only be given at the start, and win over `reliability`. A name that fits no topic, and a policy other
-than these three, keep a lifecycle node from being configured, and another node from starting.
+on the perception node its image subscriptions and answers; on the companion, the action head, the simulator,
+`rerun_view` and `replay` every topic but `/diagnostics`, `/clock`, and the action head's `estop` and `heartbeat`, which
+are not to be weakened. They can only be given at the start, and win over `reliability`. A name that fits no topic, or a
+policy other than these three, keeps a lifecycle node from being configured, and another node from starting.
 
 ```yaml
 /exaone/perception:

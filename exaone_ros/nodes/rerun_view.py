@@ -35,7 +35,7 @@ class RerunView(Node):
     """Hands everything on to a `RerunLog`.
 
     Raises:
-        ParameterError: a parameter that is unknown or out of range.
+        ParameterError: a parameter that is unknown or out of range, or an override of QoS that fits no topic.
         MissingExtra: rerun-sdk is not installed.
         ExaoneError: no viewer can be started, or the file cannot be written.
     """
@@ -46,16 +46,16 @@ class RerunView(Node):
         compressed = values["image_transport"] == "compressed"
         topic = checked_topic("image_topic", values["image_topic"] + ("/compressed" if compressed else ""))
         self._log = RerunLog(Path(values["save"]).expanduser() if values["save"] else None)
+        topics, images = qos.OverridableTopics(self), qos.every_image(values["reliability"])
         if compressed:
-            self.create_subscription(
-                CompressedImage, topic, self._on_compressed, qos.every_image(values["reliability"])
-            )
+            topics.subscription(CompressedImage, topic, self._on_compressed, images)
         else:
-            self.create_subscription(Image, topic, self._on_image, qos.every_image(values["reliability"]))
-        self.create_subscription(Detection2DArray, "detections", self._on_detections, qos.answers())
-        self.create_subscription(ObjectCounts, "counts", self._on_counts, qos.answers())
-        self.create_subscription(Decision, "decision", self._on_decision, qos.answers())
-        self.create_subscription(Answer, "answer", self._on_answer, qos.answers())
+            topics.subscription(Image, topic, self._on_image, images)
+        topics.subscription(Detection2DArray, "detections", self._on_detections, qos.answers())
+        topics.subscription(ObjectCounts, "counts", self._on_counts, qos.answers())
+        topics.subscription(Decision, "decision", self._on_decision, qos.answers())
+        topics.subscription(Answer, "answer", self._on_answer, qos.answers())
+        topics.check()
 
     def begin(self) -> None:
         """Nothing to start: everything waits for messages."""
