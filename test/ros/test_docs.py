@@ -8,7 +8,6 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,25 +17,14 @@ import yaml
 pytest.importorskip("rclpy")
 
 from companion_peer import detections
+from docs_pages import BLOCK, PAGES, ROOT, Found, blocks
 
 from exaone_ros.ros.action_settings import PARAMETERS as ACTION_HEAD
 from exaone_ros.ros.bringup import PLANS
 from exaone_ros.ros.companion_settings import PARAMETERS as COMPANION
 from exaone_ros.tasks import standing_tasks_from_yaml
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ROS_PARAMETERS = {"use_sim_time"}
-Found = tuple[str, str]
-"""(page, text)."""
-
-
-def blocks(*languages: str) -> Iterator[Found]:
-    for page in PAGES:
-        for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
-            if language in languages:
-                yield page.name, text
 
 
 def commands() -> Iterator[Found]:
@@ -193,7 +181,7 @@ def test_yaml_blocks_are_yaml_and_tasks_are_tasks() -> None:
 
 def snippet(marker: str) -> dict[str, Any]:
     """Run the Python block of the tutorials that holds `marker`; what it defines."""
-    (text,) = (text for page, text in blocks("python") if page == "tutorials.md" and marker in text)
+    (text,) = (text for page, text in blocks("python") if page == "docs/tutorials.md" and marker in text)
     names: dict[str, Any] = {"__name__": "snippet"}
     exec(compile(text, "tutorials.md", "exec"), names)
     return names
