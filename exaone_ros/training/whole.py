@@ -196,7 +196,8 @@ def _execute(step: Step) -> int:
     """Run a step; whoever interrupts this process waits until the step has saved what it has."""
     environment = GLIBC | dict(os.environ)
     command: Sequence[str] = (sys.executable, "-m", "exaone_ros.training", step.name, *step.arguments)
-    with subprocess.Popen(command, env=environment) as process:
+    # In a session of its own: a Ctrl-C reaches this process only, and the step is told once, not while it is saving.
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
         try:
             return process.wait()
         except BaseException:
