@@ -304,7 +304,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def main() -> int:
+def run_alone() -> int:
     """The same in a process of its own: quiet, and unseen by nodes of the same names on this machine."""
     logging.disable(logging.WARNING)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "OFF"
@@ -312,4 +312,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_alone())
