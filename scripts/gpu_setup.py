@@ -116,9 +116,15 @@ def _install(folder: Path, group: Sequence[str], report: Report) -> str | None:
         with report.step(f"Installing {name}") as step:
             pip_install(step, python, without_ros(os.environ), files, *options)
     except ProvisionError as error:
-        return str(error).partition("Full log")[0].strip()[-400:]
+        return _short(str(error))
     stamps.done(name, mark)
     return None
+
+
+def _short(reason: str) -> str:
+    """What pip says was wrong, or else the first line; the whole of it is in the log."""
+    lines = [line.strip() for line in reason.splitlines()]
+    return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[0])
 
 
 def _imports(python: Path, module: str) -> bool:
