@@ -138,7 +138,7 @@ def test_without_a_network_what_is_installed_is_used_and_what_is_missing_is_said
     assert machine.missing.keys() == {"system+runtime", "tensorrt-rtx", "reference", "onnxruntime-gpu"}
     assert "no route to the package index" in machine.missing["reference"]
     assert "Full log" not in machine.missing["reference"]
-    assert gpu_setup._short("failed\n    ERROR: a\n    ERROR: no such package\n  Full log: /x") == "ERROR: no such package"
+    assert gpu_setup._short("failed\n  ERROR: a\n  ERROR: no such wheel\n  Full log: /x") == "ERROR: no such wheel"
     assert gpu_setup.prepare_gpu(install=False, folder=tmp_path / "env").python == Path(sys.executable)
 
 
