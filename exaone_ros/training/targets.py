@@ -38,7 +38,7 @@ class Verdict:
         """Whether the value keeps a bound; None without one."""
         if math.isnan(bound):
             return None
-        return self.value >= bound if self.above else self.value <= bound
+        return bool(self.value >= bound if self.above else self.value <= bound)  # a figure may be numpy's
 
     def words(self, bound: float) -> str:
         """For the table: the bound, "yes" or "no", and "unsure" where it lies within the interval."""

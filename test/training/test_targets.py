@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from exaone_ros.share import share_path
@@ -43,6 +44,8 @@ def test_every_bound_has_its_figure() -> None:
     rows = as_json(list(found.values()))
     assert rows[0]["at_least"] is True and rows[-1]["at_least"] is None
     json.dumps(rows, allow_nan=False)
+    measured = Verdict("as evaluation measures it", np.float64(0.9), np.float64(0.1), 0.8, 0.95)
+    json.dumps(as_json([measured]), allow_nan=False)
     assert verdicts({}) == []
 
 
