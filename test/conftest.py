@@ -35,10 +35,11 @@ OPTIONAL_MODULES = {
 }
 
 if importlib.util.find_spec("hypothesis") is not None:
-    from hypothesis import settings
+    from hypothesis import HealthCheck, settings
 
-    # By default an example that takes more than 200 ms fails: on a loaded machine that is any of them.
-    settings.register_profile("no_deadline", deadline=None)
+    # By default an example that takes more than 200 ms fails, and one that is drawn slowly: on a loaded machine that is
+    # any of them.
+    settings.register_profile("no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("no_deadline")
 
 _not_collected: dict[str, list[str]] = {}

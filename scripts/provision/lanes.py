@@ -117,8 +117,10 @@ def _run_pytest(results: Path, runtime: Runtime, env: Mapping[str, str], *argume
     running.unlink(missing_ok=True)
     limit = ("-o", f"faulthandler_timeout={TEST_LIMIT_S}", "-o", "faulthandler_exit_on_timeout=true")
     command = [str(runtime.python), "-m", "pytest", "-q", f"--junit-xml={results}", *limit, *arguments]
-    status = _bounded(command, {**env, "EXAONE_TEST_RUNNING": str(running), "EXAONE_TEST_MARK": mark})
-    subprocess.run([sys.executable, str(LEFTOVERS), mark], check=False)  # of a run that could not do so itself
+    try:
+        status = _bounded(command, {**env, "EXAONE_TEST_RUNNING": str(running), "EXAONE_TEST_MARK": mark})
+    finally:  # of a run that could not do so itself, e.g. because it was interrupted
+        subprocess.run([sys.executable, str(LEFTOVERS), mark], check=False)
     at = f" in {running.read_text(encoding='utf-8')}" if running.exists() else ""
     return _judged([results] if results.exists() else [], status, "pytest", at)
 

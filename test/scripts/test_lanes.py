@@ -101,6 +101,21 @@ def test_a_hang_is_shown_and_ended(
         assert "in test_it" in capfd.readouterr().err
 
 
+def test_what_an_interrupted_run_left_behind_is_ended(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    marks: list[str] = []
+
+    def interrupted(_command: object, env: dict[str, str]) -> int:
+        marks.append(env["EXAONE_TEST_MARK"])
+        raise KeyboardInterrupt
+
+    ended: list[list[str]] = []
+    monkeypatch.setattr(lanes, "_bounded", interrupted)
+    monkeypatch.setattr(lanes.subprocess, "run", lambda command, check: ended.append(command))
+    with pytest.raises(KeyboardInterrupt):
+        lanes.pytest("lane", here, require=())
+    assert [command[1:] for command in ended] == [[str(lanes.LEFTOVERS), mark] for mark in marks] and marks
+
+
 def test_a_wrong_lane_name_is_refused_with_the_right_ones() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "test.py"), "jazy"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
