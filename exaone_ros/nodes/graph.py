@@ -31,14 +31,16 @@ from exaone_ros.share import PACKAGE
 NAMESPACE = "/exaone"
 POLICY, DEMO_POLICY = "config/sros2_policy.xml", "config/sros2_demo_policy.xml"
 PAGE, MESSAGES = "docs/interfaces.md", "docs/messages.md"
-PARAMETER_SERVICES = {
-    "describe_parameters": "DescribeParameters",
-    "get_parameter_types": "GetParameterTypes",
-    "get_parameters": "GetParameters",
-    "list_parameters": "ListParameters",
-    "set_parameters": "SetParameters",
-    "set_parameters_atomically": "SetParametersAtomically",
+SERVICES_OF_RCLCPP = {
+    "describe_parameters": "rcl_interfaces/srv/DescribeParameters",
+    "get_parameter_types": "rcl_interfaces/srv/GetParameterTypes",
+    "get_parameters": "rcl_interfaces/srv/GetParameters",
+    "get_type_description": "type_description_interfaces/srv/GetTypeDescription",
+    "list_parameters": "rcl_interfaces/srv/ListParameters",
+    "set_parameters": "rcl_interfaces/srv/SetParameters",
+    "set_parameters_atomically": "rcl_interfaces/srv/SetParametersAtomically",
 }
+"""Below the name of every node in C++; that of types from Iron on, and a node that may not serve it does not start."""
 MEANINGS = {
     "annotated": "answers drawn onto the image that they were read from; only while subscribed",
     "annotated/compressed": "the same as JPEG",
@@ -204,10 +206,7 @@ def _robot_state_publisher(plan: NodePlan) -> NodeGraph:
             "/rosout": "rcl_interfaces/msg/Log",
         },
         subscribes={f"{prefix}/joint_states": "sensor_msgs/msg/JointState"},
-        serves={
-            f"{prefix}/{plan.name}/{service}": f"rcl_interfaces/srv/{kind}"
-            for service, kind in PARAMETER_SERVICES.items()
-        },
+        serves={f"{prefix}/{plan.name}/{service}": kind for service, kind in SERVICES_OF_RCLCPP.items()},
     )
 
 

@@ -75,6 +75,8 @@ def test_the_policy_of_the_demo_is_what_its_launch_file_starts() -> None:
         ("/robot_state_publisher", "publish", "/tf"),
     } <= rules
     assert ("/exaone/companion", "subscribe", "/tf") not in rules, "the demo has no target_frame"
+    for name in ("get_parameters", "get_type_description"):  # of a node in C++, which is not here to be asked
+        assert f"<service>/robot_state_publisher/{name}</service>" in written
     assert list(schema_faults(ElementTree.fromstring(written.encode()))) == []
 
 
