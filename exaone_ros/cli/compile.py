@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunk", type=int, help="most tokens of one row in one run")
     parser.add_argument("--visual-tokens", type=int, help="most visual tokens of one image")
     parser.add_argument("--decode-profile", action="store_true", default=None, help="kernels of its own for decoding")
-    parser.add_argument("--library", choices=["tensorrt", "tensorrt_rtx"], help="default: the first that is installed")
+    parser.add_argument(
+        "--library", dest="package", choices=["tensorrt", "tensorrt_rtx"], help="default: the first that is installed"
+    )
     parser.add_argument("--device", type=int, default=0, help="number of the CUDA device")
     parser.add_argument("--cache", type=Path, help="folder of the engines (default: $EXAONE_ENGINES or ~/.cache)")
     parser.add_argument(
@@ -70,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
     wanted = chosen_preset(options)
     checkpoint = Checkpoint.open(options.checkpoint)
-    library = load_library([options.library] if options.library else ("tensorrt", "tensorrt_rtx"))
+    library = load_library([options.package] if options.package else ("tensorrt", "tensorrt_rtx"))
     device = None
     try:
         device = CudaRuntime(options.device).device()

@@ -113,7 +113,7 @@ def plan_engines(
     """
     if not target.accepts(precision):
         raise EngineError(
-            f"precision '{precision.name}' cannot be built by {target.library} {target.since[0]}.{target.since[1]} and "
+            f"precision '{precision.name}' cannot be built by {target.package} {target.since[0]}.{target.since[1]} and "
             f"later; it has float16 or bfloat16 with {', '.join(w.value for w in target.weights)} weights"
         )
     if capacity.context > config.text.max_context:

@@ -20,7 +20,7 @@ class Target:
     """What one range of versions takes.
 
     Attributes:
-        library: "tensorrt" or "tensorrt_rtx".
+        package: "tensorrt" or "tensorrt_rtx": the name that is imported.
         since, before: versions, the second exclusive.
         opset: of the graphs; a precision that needs a later one gets it.
         kv_write: how the decoder graph writes its caches.
@@ -30,7 +30,7 @@ class Target:
         note: how much of this was tried.
     """
 
-    library: str
+    package: str
     since: tuple[int, int]
     before: tuple[int, int]
     opset: int
@@ -93,7 +93,7 @@ class Library:
 
     @property
     def name(self) -> str:
-        return self.target.library
+        return self.target.package
 
 
 def target_for(library: str, version: str) -> Target:
@@ -104,7 +104,7 @@ def target_for(library: str, version: str) -> Target:
     """
     match = re.match(r"(\d+)\.(\d+)", version)
     number = (int(match[1]), int(match[2])) if match else (0, 0)
-    rows = [target for target in TARGETS if target.library == library]
+    rows = [target for target in TARGETS if target.package == library]
     for target in rows:
         if target.since <= number < target.before:
             return target
