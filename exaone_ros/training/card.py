@@ -38,13 +38,8 @@ about 108 visual tokens (4:3 becomes 252x336).
 {made}
 
 ```
-python -m exaone_ros.training prerender --pool runs/pool --frames 10000
-python -m exaone_ros.training train --run runs/first --pool runs/pool --minutes 99 --threads 1
-python -m exaone_ros.training train --run runs/tabletop --start runs/first/checkpoint.pt --pool runs/pool \\
-    --minutes 100 --threads 1 --seed 1
-python -m exaone_ros.training mtp --run runs/tabletop --pool runs/pool --minutes 6 --threads 1
-python -m exaone_ros.training export --run runs/tabletop --model models/exaone4_5-tabletop-tiny
-python -m exaone_ros.training evaluate --frames {frames} --json models/exaone4_5-tabletop-tiny/evaluation.json --card
+python -m exaone_ros.training all --run runs/tabletop --pool runs/pool --model models/mine    # makes one like it
+python -m exaone_ros.training evaluate                                                        # measures this one again
 ```
 
 The frames come from a fast 2.5D renderer and from MuJoCo (training seeds only). Colour and shape pairs
