@@ -19,7 +19,7 @@ __all__ = ["KINDS", "Question", "Questioner"]
 
 KINDS = {
     "list": 1.0, "name": 4.0, "class": 1.2, "colour": 0.8, "several": 0.8, "relation": 2.2, "absent": 2.5,
-    "hindrance": 0.6, "count": 7.0, "way": 1.0, "presence": 0.5, "pick": 1.4, "side": 1.6, "pick_relation": 2.0,
+    "hindrance": 0.6, "count": 8.0, "way": 1.0, "presence": 0.5, "pick": 1.4, "side": 3.0, "pick_relation": 3.5,
     "see": 0.1,
 }  # fmt: skip
 """How often each kind is asked in training, relative to the others."""
@@ -141,11 +141,11 @@ class Questioner(DecisionAsker):
     def count(self, language: str) -> Question | None:
         shape, colour = self._pair(0.75)
         draw = self.rng.random()
-        if draw < 0.3:
+        if draw < 0.4:
             return self.count_of(language, None, None)
-        if draw < 0.6:
+        if draw < 0.7:
             return self.count_of(language, shape, None)
-        return self.count_of(language, None, colour) if draw < 0.8 else self.count_of(language, shape, colour)
+        return self.count_of(language, None, colour) if draw < 0.85 else self.count_of(language, shape, colour)
 
     def count_all(self, language: str) -> Question | None:
         return self.count_of(language, None, None)
