@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,22 +60,34 @@ def run_step(name: str, command: Sequence[str], environment: Mapping[str, str], 
     line: Line = {"step": name, "ran": True}
     with log.open("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
-            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+            encoding="utf-8", errors="replace", start_new_session=True,
         )  # fmt: skip
         try:
             said, _ = process.communicate(timeout=limit_s)
             reason = how_it_ended(process.returncode)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with all that it has started: they hold the pipe, too
             said, _ = process.communicate()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             reason = f"did not end within {limit_s:.0f} s"
         for text in said.splitlines():
-            line |= json.loads(text) if text.startswith('{"step"') else {}
+            line |= line_in(text)
         if "ok" in line and process.returncode == 0:
             return line
         errors.seek(0)
         tail = " | ".join(errors.read().splitlines()[-4:])
     return {**line, "ok": False, "reason": f"{reason}: {tail[-600:]}"}
+
+
+def line_in(text: str) -> Line:
+    """What a step says in a line of its output; nothing where that is of a library, or was cut off by its end."""
+    try:
+        return dict(json.loads(text)) if text.startswith('{"step"') else {}
+    except ValueError:
+        return {}
 
 
 def how_it_ended(status: int) -> str:

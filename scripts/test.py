@@ -23,7 +23,7 @@ from provision.report import ProvisionError, Report
 from setup import TEST_GROUPS, prepare, told
 
 LAST_START_S = 2700.0
-"""No lane begins later than this after the first: with the limit of its commands the whole ends within 90 minutes."""
+"""No lane begins later than this after the first: the whole ends within 90 minutes, but for the last's second try."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ GATHER_S = 0.03
 MAX_TASKS = 8
 """Newest answers of this many tasks of a kind are kept: tasks come and go, and a panel has little room."""
 
+FORGOTTEN_S = 60.0
+"""What was read from an image that is further away in time than this is left out: it may be of a task that is gone."""
+
 ANSWER_LINES = 2
 """Lines of the panel for answers in words; what does not fit is cut, and the cut is marked."""
 
@@ -192,7 +195,7 @@ def detections_at(message: Detection2DArray | None, stamp_ns: int) -> list[Detec
 def lines_of(newest: Newest, stamp_ns: int, width_px: int) -> list[str]:
     """The panel: counts, decisions and, from the first one on, two lines of answers in words.
 
-    What is of an earlier image says how much earlier.
+    What is of an earlier image says how much earlier, up to `FORGOTTEN_S`.
 
     Args:
         newest: what was answered.
@@ -200,21 +203,31 @@ def lines_of(newest: Newest, stamp_ns: int, width_px: int) -> list[str]:
         width_px: of the image: how long a line may be.
     """
     lines = ["", ""]
-    if newest.counts:
-        told = [f"{entry.label or 'all'}: {entry.count}{_earlier(m, stamp_ns)}" for m, entry in newest.counts.values()]
+    counts = [(m, entry) for m, entry in newest.counts.values() if _stands(m, stamp_ns)]
+    if counts:
+        told = [f"{entry.label or 'all'}: {entry.count}{_earlier(m, stamp_ns)}" for m, entry in counts]
         lines[0] = "count  " + "  ".join(told)
     told = []
-    for decision in newest.decisions.values():
+    for decision in (m for m in newest.decisions.values() if _stands(m, stamp_ns)):
         chances = dict(zip(decision.options, decision.probabilities, strict=False))
         chance = chances.get(decision.choice, float("nan"))
         told.append(f"{decision.choice or 'no decision'} ({chance:.2f}){_earlier(decision, stamp_ns)}")
     lines[1] = "  ".join(told)
-    if newest.answers:
-        said = [f"{m.task}: {m.text or 'no answer'}{_earlier(m, stamp_ns)}" for m in newest.answers.values()]
+    if newest.answers:  # forgotten or not: the picture keeps its size
+        answers = [m for m in newest.answers.values() if _stands(m, stamp_ns)]
+        said = [f"{m.task}: {m.text or 'no answer'}{_earlier(m, stamp_ns)}" for m in answers]
         lines += wrapped("  ".join(said), width_px, ANSWER_LINES)
     return lines
 
 
+def _behind_s(message: Any, stamp_ns: int) -> float:
+    return (stamp_ns - time_to_ns(message.header.stamp)) * 1e-9
+
+
+def _stands(message: Any, stamp_ns: int) -> bool:
+    return abs(_behind_s(message, stamp_ns)) <= FORGOTTEN_S
+
+
 def _earlier(message: Any, stamp_ns: int) -> str:
-    behind_s = (stamp_ns - time_to_ns(message.header.stamp)) * 1e-9
+    behind_s = _behind_s(message, stamp_ns)
     return f" [{behind_s:.1f} s before]" if abs(behind_s) >= 0.05 else ""

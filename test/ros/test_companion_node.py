@@ -83,6 +83,17 @@ def test_counts_of_other_tasks_stay() -> None:
     assert lines_of(newest, 11 * s, 640)[0] == "count  all: 4  mug: 2 [2.0 s before]"
 
 
+def test_what_is_of_tasks_that_are_gone_is_left_out_after_a_minute() -> None:
+    s = 1_000_000_000
+    newest = Newest()
+    newest.take_counts(counts(100 * s, 3, task="mugs", label="mug"))
+    newest.take_decision(decision(100 * s, "clear"))
+    newest.take_answer(answer(100 * s, "A red cube."))
+    newest.take_counts(counts(161 * s, 4))
+    assert "mug: 3 [59.0 s before]" in lines_of(newest, 159 * s, 640)[0]
+    assert lines_of(newest, 161 * s, 640) == ["count  all: 4", "", "", ""], "of the same size"
+
+
 def test_answers_in_words_stand_in_two_lines() -> None:
     s = 1_000_000_000
     newest = Newest()

@@ -61,6 +61,7 @@ def test_a_machine_is_asked_for_its_gpu_in_words() -> None:
 PROCESSES = {
     "prints": ('import sys; print(\'noise\'); print(\'{"step": "s", "ran": true, "ok": true}\')', None),
     "prints-before-it-dies": ('import sys; print(\'{"step": "s", "layers": 9}\'); sys.exit(4)', "ended with 4"),
+    "is-cut-off": ('import os; print(\'{"step": "s", "la\', end="", flush=True); os.kill(os.getpid(), 9)', "SIGKILL"),
     "crashes": ("import os; os.kill(os.getpid(), 11)", "killed by SIGSEGV"),
     "exits": ("import sys; print('the last words', file=sys.stderr); sys.exit(3)", "ended with 3: the last words"),
     "raises": ("raise OSError('libnvinfer')", "OSError: libnvinfer"),
@@ -76,7 +77,9 @@ def test_whatever_becomes_of_a_step_is_a_line(name: str, tmp_path: Path) -> None
 
 
 def test_a_step_that_hangs_is_ended(tmp_path: Path) -> None:
-    line = run_step("s", [sys.executable, "-c", "import time; time.sleep(600)"], {}, 0.5, tmp_path / "errors")
+    """With the processes that it has started: they would hold its pipe for as long as they like."""
+    code = "import subprocess, time; subprocess.Popen(['/bin/sleep', '600']); time.sleep(600)"
+    line = run_step("s", [sys.executable, "-c", code], {}, 5.0, tmp_path / "errors")
     assert line["ok"] is False and "did not end within" in line["reason"]
 
 
