@@ -281,6 +281,8 @@ def _run(options: argparse.Namespace) -> int:
             raise ExaoneError(f"launch argument '{wrong[0]}': expected NAME:=VALUE")
         found = graphs_of_launch(name.removesuffix(".launch.py"), dict(word.split(":=", 1) for word in words))
     else:
+        if options.params_file and not Path(options.params_file).is_file():
+            raise ExaoneError(f"--params-file is '{options.params_file}'; expected the path of a file")
         found = graphs(options.image_topic, options.depth_topic, options.cameras, options.params_file)
     if options.what == "policy":
         sys.stdout.write(policy_xml(found))

@@ -117,6 +117,11 @@ def test_what_a_policy_cannot_be_made_for_is_named(
     assert reason in capsys.readouterr().err
 
 
+def test_a_file_of_parameters_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert graph.run(["policy", "--params-file", "no/such.yaml"]) == 1
+    assert "'no/such.yaml'; expected the path of a file" in capsys.readouterr().err
+
+
 def test_the_page_of_messages_is_what_is_defined(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "messages.md").read_text(encoding="utf-8")
     assert page == messages_page(ROOT / "exaone_interfaces"), REMEDY
