@@ -100,7 +100,8 @@ class EngineCache:
             if file_hash(plan) != manifest.get("plan_sha256"):
                 raise StaleEngine(f"{plan} does not have the content that was built; exaone compile --rebuild")
             if os.access(folder, os.W_OK):
-                write_whole(folder / VERIFIED, json.dumps(stamp).encode())
+                with contextlib.suppress(OSError):  # a full disk: the plan is sound, and is read again the next time
+                    write_whole(folder / VERIFIED, json.dumps(stamp).encode())
         return plan
 
     def get_or_build(

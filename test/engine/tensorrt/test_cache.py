@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -65,6 +66,17 @@ def test_a_plan_is_read_for_its_check_once(tmp_path: Path, monkeypatch: pytest.M
     corrupt(plan)  # of the same size
     with pytest.raises(StaleEngine, match="does not have the content that was built"):
         root.find(KEY)
+
+
+def test_a_full_disk_keeps_no_engine_from_being_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    root = EngineCache(tmp_path)
+    plan, _ = root.get_or_build(KEY, engine)
+    monkeypatch.setattr(caching, "write_whole", full)
+    os.utime(plan, ns=(1, 1))
+    assert root.find(KEY) == plan
 
 
 @pytest.mark.parametrize("field", ["weights", "graph", "plan", "version", "gpu", "library", "name"])
