@@ -168,6 +168,7 @@ def _prerender(options: argparse.Namespace) -> None:
 
     from exaone_ros.training.prerender import fill_pool
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # processes that render must not be left behind
     with tqdm(total=options.frames + options.validation, unit="frame") as bar:
         fill_pool(
             options.pool, options.frames, lambda count: bar.update(count), validation=options.validation,

@@ -97,6 +97,9 @@ def fill_pool(
         return
     context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
     with ProcessPoolExecutor(workers, mp_context=context) as processes:
-        for done in as_completed([processes.submit(render_shard, *arguments) for arguments in missing]):
-            done.result()
-            advance(FRAMES_PER_SHARD)
+        try:
+            for done in as_completed([processes.submit(render_shard, *arguments) for arguments in missing]):
+                done.result()
+                advance(FRAMES_PER_SHARD)
+        finally:  # where a shard failed or somebody interrupts, the shards that nobody began stay undone
+            processes.shutdown(cancel_futures=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exaone_ros.sim.vocabulary import COLOURS, SHAPES
+from exaone_ros.training import prerender
 from exaone_ros.training.prerender import FRAMES_PER_SHARD, shard_seeds
 from exaone_ros.training.splits import (
     ALIKE_SHARE,
@@ -46,6 +51,31 @@ def test_every_colour_and_shape_of_a_held_out_pair_is_trained_otherwise() -> Non
         assert colour in COLOURS
         assert shape in SHAPES
     assert len({colour for colour, _ in HELD_OUT_PAIRS}) == len({shape for _, shape in HELD_OUT_PAIRS}) == 3
+
+
+def test_a_shard_that_fails_ends_the_rendering_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = [], threading.Event()
+
+    def render(path: Path, shard: int, size: tuple[int, int], split: str) -> None:
+        begun.append(shard)
+        if shard == 0:
+            raise OSError("no display")
+        ended.wait(60)
+
+    class Threads(ThreadPoolExecutor):
+        def __init__(self, workers: int, mp_context: object) -> None:
+            super().__init__(workers)
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            ended.set()
+            super().shutdown(wait)
+
+    monkeypatch.setattr(prerender, "ProcessPoolExecutor", Threads)
+    monkeypatch.setattr(prerender, "render_shard", render)
+    with pytest.raises(OSError, match="no display"):
+        prerender.fill_pool(tmp_path, 100 * FRAMES_PER_SHARD, workers=2)
+    assert len(begun) < 10
 
 
 def test_no_two_uses_share_a_frame() -> None:
