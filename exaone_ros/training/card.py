@@ -18,7 +18,7 @@ pipeline_tag: image-text-to-text
 language: [en, ko]
 ---
 
-# exaone4_5-tabletop-tiny
+# {name}
 
 A checkpoint of {parameters:.1f} million parameters in the architecture of EXAONE 4.5
 (`Exaone4_5_ForConditionalGeneration`), trained from scratch on rendered tabletop scenes. It grounds, counts and
@@ -39,7 +39,7 @@ about 108 visual tokens (4:3 becomes 252x336).
 
 ```
 python -m exaone_ros.training all --run runs/tabletop --pool runs/pool --model models/mine    # makes one like it
-python -m exaone_ros.training evaluate                                                        # measures this one again
+python -m exaone_ros.training {evaluate:<61}  # measures this one again
 ```
 
 The frames come from a fast 2.5D renderer and from MuJoCo (training seeds only). Colour and shape pairs
@@ -72,6 +72,9 @@ questions (Ask).
 """
 
 
+BUNDLED = "exaone4_5-tabletop-tiny"
+NOT_SAID = "Not written down: `evaluate --card` was not told (`--made`)."
+
 DRAFTS = """
 ## Drafts
 
@@ -91,17 +94,20 @@ def write_card(
 
     Args:
         path: of README.md.
-        report: what `evaluate` measured: "frames" and "tables".
-        made: a paragraph on the training run (machine, time, frames).
+        report: what `evaluate` measured: "model", "frames" and "tables".
+        made: a paragraph on the training run (machine, time, frames); "" = the card says that it was not told.
         parameters: how many the model has.
         worth: what `acceptance` measured, where it was.
     """
     heldout = ", ".join(sorted(" ".join(pair) for pair in HELD_OUT_PAIRS))
     table = markdown(report["tables"])
     drafts = DRAFTS.format(table=acceptance.markdown(worth)) if worth else ""
+    name = report["model"]
     text = CARD.format(
+        name=name,
         parameters=parameters / 1e6,
-        made=made,
+        made=made or NOT_SAID,
+        evaluate="evaluate" if name == BUNDLED else f"evaluate --model models/{name}",
         frames=report["frames"],
         heldout=heldout,
         table=table,

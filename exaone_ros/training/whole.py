@@ -139,20 +139,21 @@ def plan(options: WholeOptions) -> tuple[Step, ...]:
         ),
         export,
         Step("acceptance", ("--model", model, "--json", str(options.model / "acceptance.json"))),
-        Step("evaluate", (*measured, "--card", "--made", _made(budget, options.device))),
+        Step("evaluate", (*measured, "--card", "--made", _made(budget, options))),
         Step("calibration", ("--model", model, "--json", str(options.run / "calibration.json"))),
     )  # fmt: skip
 
 
-def _made(budget: float, device: str) -> str:
+def _made(budget: float, options: WholeOptions) -> str:
     """The card's paragraph on the machine."""
-    if device == "cpu":
+    if options.device == "cpu":
         where = f"{os.cpu_count()} CPU cores, without a GPU"
     else:
         import torch
 
         where = f"one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "one CUDA GPU"
-    return f"By `python -m exaone_ros.training all`, with a budget of {budget:g} minutes, on {where}."
+    began = "" if options.start is None else f", begun with the weights of `{options.start}`"
+    return f"By `python -m exaone_ros.training all`, with a budget of {budget:g} minutes, on {where}{began}."
 
 
 def carry_out(
