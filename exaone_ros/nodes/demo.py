@@ -23,6 +23,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -86,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ExaoneError as error:
         console.print(f"[red]{error}[/red]")
         return 1
+    except KeyboardInterrupt:
+        console.print("interrupted: nothing was scored; the bag and the logs of what was seen are in " + str(out))
+        return 1
     tally = score(moments)
     summary = summarise(tally, moments, state, arguments)
     write_pictures(moments, arguments, console)
@@ -106,7 +110,8 @@ def watch(arguments: argparse.Namespace, console: Console) -> tuple[dict[int, Mo
         package = kind.__module__.split(".")[0]
         topics[topic] = f"{package}/msg/{kind.__name__}"
     reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-    rclpy.init(args=[])
+    # rclpy's own handler would take the context away from those who still read and end
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     state = LiveState()
     try:
         with BagRecorder(out / "bag", topics) as recorder:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import rclpy
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from exaone_ros.errors import ExaoneError
@@ -43,9 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(remove_ros_args(given))
     if not (math.isfinite(arguments.rate) and 0.01 <= arguments.rate <= 100):
         parser.error(f"--rate is {arguments.rate}; expected 0.01 to 100")
-    rclpy.init(args=given)
-    node = rclpy.create_node("replay", automatically_declare_parameters_from_overrides=True)
+    # rclpy's own handler would take the context down beside whatever is being published: an error in place of an end.
+    rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        node = rclpy.create_node("replay", automatically_declare_parameters_from_overrides=True)
         with spinning(node):
             player = BagPlayer(node, arguments.bag, arguments.topics)
             print(f"{len(player.moments)} moments of {', '.join(arguments.topics)}", flush=True)
