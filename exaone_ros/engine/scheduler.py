@@ -184,7 +184,10 @@ class Scheduler:
             self._join(chosen, meter)
             worked |= self._decode(chosen, meter)
         for job in self._jobs():
-            job.owed = max(job.owed - patience, -CREDIT_CALLS * patience) if job in worked else job.owed + 1
+            if job in worked:
+                job.owed = max(job.owed - patience, -CREDIT_CALLS * patience)
+            else:  # one call at most: who waited long for a slot does not get all that it missed in one go
+                job.owed = min(job.owed + 1, patience)
         if not worked and len(self._jobs()) == len(jobs):
             self._refuse(min(chosen, key=lambda job: job.rank), meter)
 

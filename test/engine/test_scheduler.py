@@ -245,6 +245,23 @@ def test_what_a_task_got_in_the_gaps_keeps_it_out_of_a_frame(bench: Setup) -> No
     assert [at for at, served in enumerate(turns) if served] == [4, 9]
 
 
+def test_a_task_that_waited_long_for_a_slot_gets_its_share_and_not_all_that_it_missed(bench: Setup) -> None:
+    b = bench(StrictBackend(slots=3), starving_calls=4)
+    for name, tokens in (("short", 40), ("long", 90)):
+        b.ask(Ask(name=name, question="?", answer_tokens=tokens), picture(0), priority=1)
+    b.step(4)
+    b.ask(SLOW, picture(0))
+    while "short" not in b.answers:
+        b.step()
+    assert b.scheduler.live and "long" not in b.answers
+    turns = []
+    for _ in range(20):
+        b.step()
+        turns.append(len(b.backend.calls[-1]) == 2)
+    assert "long" not in b.answers
+    assert 3 <= sum(turns) <= 5, "one call for every four of others"
+
+
 def test_with_equal_priority_the_earlier_deadline_gets_the_slot(bench: Setup) -> None:
     b = bench(StrictBackend(slots=2))
     for name, deadline_s in (("none", None), ("late", 900.0), ("soon", 500.0)):

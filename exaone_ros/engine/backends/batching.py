@@ -36,12 +36,13 @@ def plan_batches(rows: Sequence[Row], held: Sequence[int], room: Callable[[int],
 
     Args:
         rows: at most one per slot; checked already.
-        held: how many tokens each slot holds.
+        held: how many tokens each slot holds before the call; of a slot with a row, where the row starts.
         room: tokens that a run may write from a position on, padding included; enough for each row by itself.
     """
     if len(rows) == 1:  # most decode steps
         return [Batch(rows[0].slot, (0,), len(rows[0].tokens))]
     batches = []
+    held = list(held)
     waiting = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens), reverse=True)
     while waiting:
         length = len(rows[waiting[0]].tokens)
@@ -52,6 +53,8 @@ def plan_batches(rows: Sequence[Row], held: Sequence[int], room: Callable[[int],
         ]
         waiting = [i for i in waiting if i not in together]
         batches += _neighbours(sorted(together, key=lambda i: rows[i].slot), rows, length, held, room)
+        for i in together:  # in the runs that follow, a filler comes behind what this one writes
+            held[rows[i].slot] = rows[i].start + len(rows[i].tokens)
     return batches
 
 

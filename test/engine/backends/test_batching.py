@@ -51,6 +51,12 @@ def test_a_row_near_the_end_of_the_context_is_not_padded() -> None:
     assert plan(row(0, 9), row(1, 2, CONTEXT - 2), held=held) == [Batch(0, (0,), 9), Batch(1, (1,), 2)]
 
 
+def test_a_filler_comes_behind_what_an_earlier_run_of_the_call_wrote() -> None:
+    assert plan(row(0, 2), row(1, 60), row(2, 2)) == [Batch(1, (1,), 60), Batch(0, (0, None, 2), 2)]
+    batches = plan(row(0, 2), row(1, CONTEXT - 1), row(2, 2))
+    assert batches == [Batch(1, (1,), CONTEXT - 1), Batch(0, (0,), 2), Batch(2, (2,), 2)]
+
+
 @settings(deadline=None)
 @given(
     st.dictionaries(st.integers(0, 9), st.tuples(st.integers(1, 60), st.integers(0, 40)), max_size=10),
@@ -60,6 +66,8 @@ def test_every_row_runs_once_at_its_slot_and_nothing_is_written_out_of_bounds(
     shapes: dict[int, tuple[int, int]], held: list[int]
 ) -> None:
     rows = [row(slot, count, start) for slot, (count, start) in shapes.items()]
+    for slot, (_, start) in shapes.items():
+        held[slot] = start
     batches = plan_batches(rows, held, room)
     ran = [index for batch in batches for index in batch.rows if index is not None]
     assert sorted(ran) == list(range(len(rows)))
@@ -74,3 +82,4 @@ def test_every_row_runs_once_at_its_slot_and_nothing_is_written_out_of_bounds(
             assert rows[index].slot == slot
             assert rows[index].start + batch.length <= CONTEXT
             assert 0 <= batch.length - len(rows[index].tokens) <= RUN_COST_TOKENS
+            held[slot] = rows[index].start + len(rows[index].tokens)  # where a filler of a later run begins

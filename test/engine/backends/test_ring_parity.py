@@ -63,6 +63,14 @@ def test_prompts_of_many_windows_in_one_call_and_in_pieces(backend: OnnxRuntimeB
             assert relative_error(part, logits(directory, ids)[-piece:]) < TOLERANCE
 
 
+def test_short_rows_around_a_long_one_that_fills_its_ring(backend: OnnxRuntimeBackend, directory: Path) -> None:
+    """The slot between them has just been written up to its end: nothing may be put behind that."""
+    texts = [words(count, 70 + count) for count in (2, RING - 1, 3)]
+    found = backend.run([Row(slot, 0, ids, (), len(ids)) for slot, ids in enumerate(texts)])
+    for ids, part in zip(texts, found, strict=True):
+        assert relative_error(part, logits(directory, ids)) < TOLERANCE
+
+
 def test_drafts_refused_at_every_place_of_the_ring(backend: OnnxRuntimeBackend, directory: Path) -> None:
     """Two rows decode side by side over two wraps; of each run's tokens only some come true."""
     rng = np.random.default_rng(3)
