@@ -171,7 +171,7 @@ PATTERNS: tuple[tuple[str, Fate], ...] = (
     (r"ros2 launch exaone_ros \w+\.launch\.py .*gazebo|ros2 launch exaone_ros gazebo", NotHere(GAZEBO)),
     (r"exaone compile ", NotHere(GPU)),
     (r"make gpu-check\b|python3? scripts/(gpu_check|build_layer)\.py", NotHere(GPU)),
-    (r"python -m exaone_ros\.training \w+ ", NotHere(TRAINING)),
+    (r"python -m exaone_ros\.training \w+( |$)", NotHere(TRAINING)),
     (
         rf"{RUN} perception {NS}( -p (model|tasks_file):=\S+)+$",
         Node(((PERCEPTION, "in", "/exaone/image_raw"), (PERCEPTION, "out", "/exaone/counts"))),
