@@ -20,8 +20,8 @@ demo:  ## simulated robot -> EXAONE 4.5 -> ROS 2 topics, half a minute; results 
 test:  ## all lanes: lint, Jazzy, colcon, Kilted, numpy 1.26, TensorRT-RTX
 	@$(PYTHON) scripts/test.py $(ARGS)
 
-bench:  ## ours against transformers, ROS overhead, memory; results in bench_out/
-	@$(RUN) --test -- -m exaone_ros.bench $(ARGS)
+bench:  ## ours against transformers, ROS overhead, memory; results in bench_out/ and docs/benchmarks.md
+	@$(RUN) --test -- -m exaone_ros.bench $(or $(ARGS),--docs docs/benchmarks.md)
 
 gpu-check:  ## what only a GPU can show: TensorRT, ONNX Runtime CUDA, torch CUDA; one JSON line per step
 	@$(PYTHON) scripts/gpu_check.py $(ARGS)
