@@ -7,15 +7,23 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.model.config import ModelConfig
 from exaone_ros.model.emulate import emulated, folded
 from exaone_ros.model.onnx_graph import Graph
 
 FP4 = (TensorProto.FLOAT4E2M1, TensorProto.FLOAT8E4M3FN)
 """ONNX Runtime has no kernel for NVFP4's values; their scales are FP8 that is dequantised first."""
+
+
+def needs_opset(opset: int) -> None:
+    """Skip a test whose graph the ONNX Runtime that is here is too old for."""
+    if opset > best_opset(onnxruntime):
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} does not run opset {opset}")
 
 
 def session(graph: Graph) -> onnxruntime.InferenceSession:

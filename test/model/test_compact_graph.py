@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from model.graph_session import DecoderSession, session
+from model.graph_session import DecoderSession, needs_opset, session
 from model.reference_error import relative_error
 from model.tiny_checkpoint import tiny_config, write_checkpoint
 
-from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.decoder_graph import build_decoder
 from exaone_ros.model.mtp_graph import build_mtp
@@ -31,11 +29,6 @@ OPSETS = [20, 23, 24]
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("tiny")))
-
-
-def needs_opset(opset: int) -> None:
-    if opset > best_opset(onnxruntime):
-        pytest.skip(f"onnxruntime {onnxruntime.__version__} does not run opset {opset}")
 
 
 def vision(checkpoint: Checkpoint, opset: int, *, compact: bool) -> Graph:

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from model.graph_session import DecoderSession, session
+from model.graph_session import DecoderSession, needs_opset, session
 from model.reference_error import relative_error
 from model.tiny_checkpoint import PREFIXES, random_weights, tiny_config, write_checkpoint, write_safetensors
 from onnx import TensorProto
 
-from exaone_ros.engine.backends.onnx_support import best_opset
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.decoder_graph import build_decoder
 from exaone_ros.model.onnx_graph import Graph, Weights
@@ -36,11 +34,6 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """Random weights: of a small model, and of the architecture of the bundled checkpoint (head size 48)."""
     config = tiny_config() if request.param == "random" else json.loads(BUNDLED.read_text())
     return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp(request.param), config))
-
-
-def needs_opset(opset: int) -> None:
-    if opset > best_opset(onnxruntime):
-        pytest.skip(f"onnxruntime {onnxruntime.__version__} does not run opset {opset}")
 
 
 def decoder(checkpoint: Checkpoint, name: str, opset: int, *, fixed: bool = True) -> Graph:
