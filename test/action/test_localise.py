@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exaone_ros.action import localise
 from exaone_ros.action.localise import BALL, CUBE, CYLINDER, PinholeCamera, on_plane
-from exaone_ros.errors import ActionError, ExaoneError
+from exaone_ros.errors import ActionError, MissingExtra
 from exaone_ros.sim.humanoid import head_camera_pose
 from exaone_ros.sim.sampling import SceneOptions, sample_scene
 from exaone_ros.sim.scene import TABLE_TOP_M
@@ -55,7 +55,7 @@ def test_against_the_simulator() -> None:
     errors_m: dict[str, list[float]] = {CYLINDER: [], BALL: [], CUBE: []}
     try:
         renderer = TabletopRenderer(640, 480, samples=0)
-    except ExaoneError as error:
+    except MissingExtra as error:
         pytest.skip(f"no rendering here: {error}")
     with renderer:
         for seed in range(12):
