@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -60,14 +59,6 @@ def test_bad_values_are_refused_with_what_was_expected(parameter: Parameter, val
     with pytest.raises(ParameterError, match=words) as caught:
         parameter.checked(value)
     assert f"'{parameter.name}'" in str(caught.value)
-
-
-@pytest.fixture
-def context() -> Iterator[rclpy.Context]:
-    made = rclpy.Context()
-    rclpy.init(context=made)
-    yield made
-    rclpy.try_shutdown(context=made)
 
 
 def declared(context: rclpy.Context, locked: bool = False, **overrides: Any) -> tuple[rclpy.node.Node, ParameterSet]:

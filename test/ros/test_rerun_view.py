@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,14 +45,6 @@ class LogDouble:
 
     def close(self) -> None:
         pass
-
-
-@pytest.fixture
-def context() -> Iterator[rclpy.Context]:
-    made = rclpy.Context()
-    rclpy.init(context=made)
-    yield made
-    rclpy.try_shutdown(context=made)
 
 
 def test_answers_are_told_in_words(context: rclpy.Context, monkeypatch: pytest.MonkeyPatch) -> None:
