@@ -77,6 +77,12 @@ class Ring:
         return parts
 
 
+def room(ring: Ring | None, bound: int, start: int) -> int:
+    """Tokens that a run may write from a position on, in a slot of `bound` positions."""
+    left = bound - start
+    return left if ring is None else min(left, ring.room(start))
+
+
 def positions_in(length: int, newest: NDArray[np.int64]) -> NDArray[np.int64]:
     """Which position each place of a ring holds; negative where none was written yet.
 

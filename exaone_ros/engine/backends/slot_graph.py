@@ -19,7 +19,7 @@ from exaone_ros.engine.backends.batching import Batch, plan_batches
 from exaone_ros.engine.backends.bucketed_kv_cache import BucketedKvCache
 from exaone_ros.engine.backends.decoder_inputs import DecoderInputs
 from exaone_ros.engine.backends.denormals import Flushed
-from exaone_ros.engine.backends.ring import Intact, Ring
+from exaone_ros.engine.backends.ring import Intact, Ring, room
 from exaone_ros.engine.backends.rows import check_kept
 from exaone_ros.errors import EngineError
 
@@ -134,7 +134,7 @@ class SlotGraph:
                 running = {row.slot for row in together}
                 self._forget(self._caches.make_way(bucket, needed, running, self.held))
             held = self._caches.held_in(bucket, self.held)
-            for batch in plan_batches(together, held.tolist(), partial(self._room, self._caches.bounds[bucket])):
+            for batch in plan_batches(together, held.tolist(), partial(room, self.ring, self._caches.bounds[bucket])):
                 found = self._run_batch(bucket, batch, together, states)
                 results.update({chosen[i]: result for i, result in found.items()})
         return [results[i] for i in range(len(rows))]
@@ -149,11 +149,6 @@ class SlotGraph:
         self._forget(self._caches.copy(source, targets, length, self.held))
         self.held[list(targets)] = length
         self._intact.copied(source, list(targets))
-
-    def _room(self, bound: int, start: int) -> int:
-        """Tokens that a run may write from a position on, in a bucket with this bound."""
-        left = bound - start
-        return left if self.ring is None else min(left, self.ring.room(start))
 
     def _forget(self, buckets: set[int]) -> None:
         """The memory of these buckets moved: what was bound to it is void."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from exaone_ros.engine.backend import Limits, Row, VisualTokens
 from exaone_ros.engine.backends.batching import Batch, plan_batches
 from exaone_ros.engine.backends.kv_cache import cache_lengths, token_bytes
-from exaone_ros.engine.backends.ring import Intact
+from exaone_ros.engine.backends.ring import Intact, room
 from exaone_ros.engine.backends.rows import check_copy, check_kept, check_rows, check_sizes, check_start
 from exaone_ros.engine.tensorrt.buffers import Arena, DeviceCaches, DeviceEmbeddings, Staging, VisualPool
 from exaone_ros.engine.tensorrt.compile import Compiled, find_compiled
@@ -171,8 +172,9 @@ class TensorRtBackend:
             if row.start == 0:
                 self._intact.restart(row.slot)
         found: list[list[NDArray[np.float32]]] = [[] for _ in rows]
+        free = partial(room, self._ring, self._limits.context)
         for pieces in rounds(rows, self._capacity, self._config.image_token, self._ring):
-            for batch in plan_batches([p.row for p in pieces], self._held.tolist(), self._room):
+            for batch in plan_batches([p.row for p in pieces], self._held.tolist(), free):
                 for number, logits in self._run_batch(batch, pieces, rows):
                     found[pieces[number].index].append(logits)
         return [np.concatenate(parts) for parts in found]
@@ -189,11 +191,6 @@ class TensorRtBackend:
         """As `WindowedBackend.keeps`."""
         self._check_open()
         return self._intact.keeps(slot, length)
-
-    def _room(self, start: int) -> int:
-        """Tokens that a run may write from a position on."""
-        left = self._limits.context - start
-        return left if self._ring is None else min(left, self._ring.room(start))
 
     def close(self) -> None:
         """Free all memory of the device: graphs, engines, buffers, stream, in this order."""
