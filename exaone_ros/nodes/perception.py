@@ -60,7 +60,8 @@ def open_engine(settings: Settings) -> Any:
     """Open the engine that the settings name (imports what computes only now)."""
     from exaone_ros.engine.engine import Engine
     from exaone_ros.engine.scheduler import Scheduling
-    from exaone_ros.engine.server import ServerEngine, ServerSettings
+    from exaone_ros.engine.server import ServerEngine
+    from exaone_ros.engine.server_settings import ServerSettings
     from exaone_ros.engine.service import EngineService
     from exaone_ros.engine.speculation import Speculation
 

@@ -26,7 +26,8 @@ from exaone_ros.engine.engine import Engine
 from exaone_ros.engine.openai_chat import jpeg_url
 from exaone_ros.engine.request import Picture, Request
 from exaone_ros.engine.sequence import Outcome
-from exaone_ros.engine.server import ServerEngine, ServerSettings
+from exaone_ros.engine.server import ServerEngine
+from exaone_ros.engine.server_settings import ServerSettings
 from exaone_ros.errors import EngineError, ImageError, ServerUnavailable, TaskError
 from exaone_ros.tasks import Ask, Count, Decide, Ground, Task
 
