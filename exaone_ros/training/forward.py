@@ -128,7 +128,8 @@ class AuxiliaryHeads(nn.Module):
     """Heads that speed up early training and are dropped afterwards.
 
     On the visual tokens: is there an object on this cell, its colour, its shape, its box. On the second decoder layer
-    at the image: box, row and column (so that position survives into the decoder).
+    at the image: box, row and column (so that position survives into the decoder), and whether an object's centre is
+    on this cell (so that there is one mark for each object to count).
     """
 
     def __init__(self, width: int, colours: int, shapes: int, most_cells: int) -> None:
@@ -136,6 +137,7 @@ class AuxiliaryHeads(nn.Module):
         self.colours, self.shapes, self.most_cells = colours, shapes, most_cells
         self.cell = nn.Linear(width, 1 + colours + shapes + 4)
         self.place = nn.Linear(width, 4 + 2 * most_cells)
+        self.mark = nn.Linear(width, 1)
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,9 @@ class PackedModel(nn.Module):
             return stream[:, packed.before :], None, None
         cells = packed.visual.shape[1]
         hidden = stream[:, packed.before :]
-        return hidden, self.auxiliary.cell(packed.visual), self.auxiliary.place(early[:, :cells])
+        early = early[:, :cells]
+        places = torch.cat([self.auxiliary.place(early), self.auxiliary.mark(early)], -1)
+        return hidden, self.auxiliary.cell(packed.visual), places
 
     def trunk(self, packed: PackedStream) -> tuple[Tensor, Tensor]:
         """Hidden states behind the final norm of the head [1, s, width] and of the stream [B, n, width]."""

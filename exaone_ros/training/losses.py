@@ -11,12 +11,16 @@ from torch import Tensor
 from exaone_ros.tasks.ground import SCALE
 from exaone_ros.training.forward import AuxiliaryHeads, PackedModel
 from exaone_ros.training.model import TOKEN_PX
-from exaone_ros.training.packing import NO_NAME, Batch
+from exaone_ros.training.packing import ALL_KINDS, NO_NAME, Batch
+from exaone_ros.training.questions import CHOICES, COUNTS
 from exaone_ros.training.tokenizer import first_number_id
 
 COORDINATE_SIGMA = 6.0
 """Width of a coordinate's soft target, in thousandths of the image: a near miss costs little."""
 Z_LOSS = 1e-4
+MARK_WEIGHT = 2.0
+JUDGED = tuple(ALL_KINDS.index(kind) for kind in ALL_KINDS if kind in COUNTS | CHOICES)
+"""Kinds of questions whose answer hangs on one word or two among dozens of coordinates."""
 
 
 @lru_cache(maxsize=4)
@@ -28,9 +32,11 @@ def soft_coordinates(sigma: float, device: torch.device) -> Tensor:
 
 
 def token_loss(
-    model: PackedModel, hidden: Tensor, batch: Batch, sigma: float = COORDINATE_SIGMA
+    model: PackedModel, hidden: Tensor, batch: Batch, sigma: float = COORDINATE_SIGMA, judged: float = 1.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross entropy of the targets, coordinates with soft targets of width `sigma` (0 = hard).
+
+    Answers that are counts or choices weigh `judged` times what the others do.
 
     Returns:
         The loss of a token, and its parts: scalars without gradient on the model's device. They stay there, as reading
@@ -40,7 +46,11 @@ def token_loss(
     logits = model.model.lm_head(hidden[told]).float()
     targets, coordinate = batch.targets[told], batch.coordinates[told]
     log_normaliser = logits.logsumexp(-1)
-    words = (log_normaliser - logits.gather(1, targets[:, None])[:, 0])[~coordinate].sum()
+    words = (log_normaliser - logits.gather(1, targets[:, None])[:, 0])[~coordinate]
+    if judged != 1:
+        kinds = batch.kinds[told][~coordinate]
+        words = words * torch.where(torch.isin(kinds, torch.tensor(JUDGED, device=kinds.device)), judged, 1.0)
+    words = words.sum()
     chosen, first = logits[coordinate], first_number_id()
     if sigma > 0:
         target = soft_coordinates(sigma, logits.device)[targets[coordinate] - first]
@@ -79,16 +89,18 @@ def auxiliary_loss(
     whole = F.smooth_l1_loss(place[..., :4][there], (batch.cell_box * 4 - 2)[there], beta=0.05, reduction="sum") / (
         number * 4
     )
-    guesses = place[..., 4:].split(heads.most_cells, -1)
+    guesses = place[..., 4:-1].split(heads.most_cells, -1)
     count = place.shape[0]
     where = sum(
         F.cross_entropy(guess.reshape(-1, heads.most_cells), truth.repeat(count))
         for guess, truth in zip(guesses, (row, column), strict=True)
     )
-    loss = 0.5 * seen + 1.5 * named + 4 * near + 4 * whole + 0.3 * where
+    marked = F.binary_cross_entropy_with_logits(place[..., -1], batch.cell_centre)
+    loss = 0.5 * seen + 1.5 * named + 4 * near + 4 * whole + 0.3 * where + MARK_WEIGHT * marked
     return loss, {
         "cell": seen.detach(),
         "name": named.detach(),
         "near": near.detach(),
         "whole": whole.detach(),
+        "mark": marked.detach(),
     }

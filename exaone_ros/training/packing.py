@@ -18,6 +18,7 @@ from exaone_ros.tasks.ground import SCALE
 from exaone_ros.training import tokenizer
 from exaone_ros.training.model import TOKEN_PX
 from exaone_ros.training.questions import KINDS, Question
+from exaone_ros.training.truth import Truth
 
 HEAD = f"<|system|>\n{SYSTEM}<|endofturn|>\n<|user|>\n<vision>"
 TAIL = "</vision>\n"
@@ -86,6 +87,7 @@ class Batch:
         cell_object: float32 [B, n] an object is on the cell.
         cell_colour, cell_shape: int64 [B, n], -1 where none, or none that the tabletop knows.
         cell_box: float32 [B, n, 4] 0..1 box of that object.
+        cell_centre: float32 [B, n] the centre of a clear object's box is on the cell: one mark for each object.
     """
 
     images: Any
@@ -100,6 +102,7 @@ class Batch:
     cell_colour: Any
     cell_shape: Any
     cell_box: Any
+    cell_centre: Any
 
     def to(self, device: torch.device | str) -> Batch:
         """The same as tensors on a device."""
@@ -162,6 +165,17 @@ def cell_targets(
     return there, colour, shape, box
 
 
+def centre_targets(frame: LabelledFrame) -> NDArray[np.float32]:
+    """The cells [n] that hold the centre of a clear object's box; counting needs one mark for each object."""
+    height, width = frame.instance.shape
+    columns = width // TOKEN_PX
+    marks = np.zeros(height // TOKEN_PX * columns, np.float32)
+    for thing in Truth.of(frame).clear:
+        x, y = (thing.box[0] + thing.box[2]) / 2, (thing.box[1] + thing.box[3]) / 2
+        marks[min(int(y), height - 1) // TOKEN_PX * columns + min(int(x), width - 1) // TOKEN_PX] = 1
+    return marks
+
+
 def _index(names: Sequence[str], name: str) -> int:
     return names.index(name) if name in names else NO_NAME
 
@@ -175,5 +189,6 @@ def make_batch(
         np.stack(column) for column in zip(*rows, strict=True)
     )
     cells = [np.stack(column) for column in zip(*(cell_targets(frame) for frame in frames), strict=True)]
+    centres = np.stack([centre_targets(frame) for frame in frames])
     images = np.stack([frame.image for frame in frames])
-    return Batch(images, tokens, offsets, segments, targets, coordinates > 0, kinds, first > 0, *cells)
+    return Batch(images, tokens, offsets, segments, targets, coordinates > 0, kinds, first > 0, *cells, centres)

@@ -15,14 +15,18 @@ from exaone_ros.training.decisions import DecisionAsker
 from exaone_ros.training.question_parts import Question
 from exaone_ros.training.truth import scaled_box
 
-__all__ = ["KINDS", "Question", "Questioner"]
+__all__ = ["CHOICES", "COUNTS", "KINDS", "Question", "Questioner"]
 
 KINDS = {
     "list": 1.0, "name": 4.0, "class": 1.2, "colour": 0.8, "several": 0.8, "relation": 2.2, "absent": 2.5,
-    "hindrance": 0.6, "count": 8.0, "way": 1.0, "presence": 0.5, "pick": 1.4, "side": 3.0, "pick_relation": 3.5,
+    "hindrance": 0.6, "count": 8.0, "way": 1.0, "presence": 0.5, "pick": 1.4, "side": 5.0, "pick_relation": 3.5,
     "see": 0.1,
 }  # fmt: skip
 """How often each kind is asked in training, relative to the others."""
+
+COUNTS = frozenset({"count", "count_kind"})
+CHOICES = frozenset({"way", "presence", "pick", "side", "pick_relation"})
+"""Kinds whose answer is one number, or one of the options."""
 
 KOREAN_SHARE = 0.3
 MOST_MISSES = 200

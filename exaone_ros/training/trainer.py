@@ -57,6 +57,7 @@ class TrainOptions:
         warm_up: steps.
         cool_down: last part of the run over which the rates fall to zero.
         auxiliary: weight of the auxiliary loss at the start; it fades towards the end.
+        judged: weight of a word in the answer to a count or a decision, see `losses.token_loss`.
         device: "cpu" or "cuda".
         threads: of the CPU; 0 = as torch chooses.
         workers: processes that make batches; 0 = this one.
@@ -80,6 +81,7 @@ class TrainOptions:
     warm_up: int = 40
     cool_down: float = 0.45
     auxiliary: float = 1.0
+    judged: float = 3.0
     device: str = "cpu"
     threads: int = 0
     workers: int = 1
@@ -128,7 +130,10 @@ class Trainer:
             if start.is_dir():
                 self.model.model.load_state_dict(read_exported(start))
             else:
-                self.model.load_state_dict(read_run(start)["model"])
+                left = self.model.load_state_dict(read_run(start)["model"], strict=False)
+                lacking = [name for name in left.missing_keys if not name.startswith("auxiliary.")]
+                if lacking or left.unexpected_keys:  # heads that are new since that run start anew
+                    raise RuntimeError(f"missing {lacking[:3]}, unexpected {left.unexpected_keys[:3]}")
         except RuntimeError as error:  # torch's word for other names or shapes
             raise CheckpointError(f"{start} has other weights than a model of these sizes: {error}") from error
 
@@ -187,7 +192,7 @@ class Trainer:
         """The loss of a batch on the model's device, and its parts: scalars on that device."""
         with self._precision():
             hidden, cell, place = self.model(batch.images, batch.tokens, batch.offsets, batch.segments)
-            loss, parts = token_loss(self.model, hidden, batch)
+            loss, parts = token_loss(self.model, hidden, batch, judged=self.options.judged)
             auxiliary = self.model.auxiliary
             if auxiliary is not None and cell is not None and place is not None:
                 extra, more = auxiliary_loss(auxiliary, cell, place, batch)

@@ -27,15 +27,13 @@ from exaone_ros.training.own_pictures import OwnPicture, read_coco
 from exaone_ros.training.own_questions import OwnQuestioner
 from exaone_ros.training.packing import ALL_KINDS, Batch, Encoder, make_batch
 from exaone_ros.training.pool import VALIDATION_POOL, FramePool
-from exaone_ros.training.questions import Questioner
+from exaone_ros.training.questions import CHOICES, COUNTS, Questioner
 from exaone_ros.training.splits import HELD_OUT_PAIRS, LOOKED_AT_FROM, frame_seed
 from exaone_ros.training.truth import Truth
 
 BATCHES = 4
 LEAST_GAIN = 0.003
 """Share of the loss that must be gained before a look counts as one that brought something."""
-COUNTS = frozenset({"count", "count_kind"})
-CHOICES = frozenset({"way", "presence", "pick", "side", "pick_relation"})
 
 
 class Validation:

@@ -18,7 +18,7 @@ from exaone_ros.training import tokenizer
 from exaone_ros.training.flat_renderer import FlatRenderer
 from exaone_ros.training.forward import PackedModel
 from exaone_ros.training.model import TOKEN_PX, build_config, build_model
-from exaone_ros.training.packing import ALL_KINDS, Encoder, cell_targets, make_batch, pack_row
+from exaone_ros.training.packing import ALL_KINDS, Encoder, cell_targets, centre_targets, make_batch, pack_row
 from exaone_ros.training.questions import Question, Questioner
 from exaone_ros.training.truth import Truth
 
@@ -136,13 +136,26 @@ def test_cells_belong_to_the_object_that_covers_most_of_them(flat_frames: list[L
         assert (there == 0).any()
 
 
+def test_each_clear_object_has_a_mark_on_the_cell_of_its_centre(flat_frames: list[LabelledFrame]) -> None:
+    total = 0
+    for frame in flat_frames:
+        marks = centre_targets(frame).reshape(9, 12)
+        clear = Truth.of(frame).clear
+        total += len(clear)
+        for thing in clear:
+            x1, y1, x2, y2 = thing.box
+            assert marks[int((y1 + y2) / 2 // 28), int((x1 + x2) / 2 // 28)] == 1
+        assert marks.sum() <= len(clear)  # two objects may share a cell
+    assert total > 5
+
+
 def test_a_batch_holds_frames_of_one_size(encoder: Encoder) -> None:
     frames = [FlatRenderer(112, 84).render(seed) for seed in range(3)]
     rng = np.random.default_rng(0)
     batch = make_batch(encoder, frames, [Questioner(Truth.of(f), rng).draw() for f in frames], 96).to("cpu")
     assert batch.images.shape == (3, 84, 112, 3)
     assert batch.tokens.shape == batch.targets.shape == (3, 96)
-    assert batch.cell_object.shape == (3, 12)
+    assert batch.cell_object.shape == batch.cell_centre.shape == (3, 12)
     assert (
         json.loads(encoder.text([t for t in batch.targets[0].tolist() if t >= 0]).split("<|endofturn|>")[0]) is not None
     )

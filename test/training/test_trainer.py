@@ -15,7 +15,10 @@ from exaone_ros.training.cli import main
 from exaone_ros.training.data import BatchMaker, BatchStream, DataOptions
 from exaone_ros.training.export import count_parameters, export
 from exaone_ros.training.flat_renderer import FlatOptions, FlatRenderer
+from exaone_ros.training.losses import token_loss
+from exaone_ros.training.packing import ALL_KINDS
 from exaone_ros.training.pool import FramePool, read_shard, write_shard
+from exaone_ros.training.questions import CHOICES, COUNTS
 from exaone_ros.training.splits import HELD_OUT_PAIRS, frame_seed
 from exaone_ros.training.trainer import CHECKPOINT, Trainer, TrainOptions, learning_rate
 
@@ -72,6 +75,38 @@ def test_export_refuses_what_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected the checkpoint"):
         export(tmp_path / CHECKPOINT, tmp_path / "model")
     assert main(["export", "--run", str(tmp_path / "none"), "--model", str(tmp_path / "model")]) == 1
+
+
+def test_a_run_starts_from_one_that_had_fewer_auxiliary_heads(tiny_run: TrainOptions, tmp_path: Path) -> None:
+    earlier = Trainer(replace(tiny_run, steps=2))
+    earlier.save()
+    state = torch.load(earlier.path, weights_only=True)
+    del state["model"]["auxiliary.mark.weight"], state["model"]["auxiliary.mark.bias"]
+    torch.save(state, tmp_path / "earlier.pt")
+    later = Trainer(replace(tiny_run, directory=tmp_path / "later", start=tmp_path / "earlier.pt", seed=5))
+    for name, value in state["model"].items():
+        assert torch.equal(later.model.state_dict()[name], value), name
+
+    del state["model"]["model.lm_head.weight"]
+    torch.save(state, tmp_path / "headless.pt")
+    with pytest.raises(CheckpointError, match="lm_head"):
+        Trainer(replace(tiny_run, directory=tmp_path / "none", start=tmp_path / "headless.pt"))
+
+
+def test_answers_that_are_judged_by_a_word_weigh_more(tiny_run: TrainOptions) -> None:
+    trainer = Trainer(tiny_run)
+    batch = BatchMaker(tiny_run.data).make(0).to("cpu")
+    hidden, _, _ = trainer.model(batch.images, batch.tokens, batch.offsets, batch.segments)
+    hidden = hidden.detach().requires_grad_()
+    once, thrice = (
+        torch.autograd.grad(token_loss(trainer.model, hidden, batch, judged=weight)[0], hidden)[0].norm(dim=-1)
+        for weight in (1.0, 3.0)
+    )
+    told = batch.targets >= 0
+    judged = torch.isin(batch.kinds, torch.tensor([ALL_KINDS.index(kind) for kind in COUNTS | CHOICES]))
+    assert (told & judged).any() and (told & ~judged).any()
+    assert torch.allclose(thrice[told & ~judged], once[told & ~judged], rtol=1e-3)
+    assert torch.allclose(thrice[told & judged], 3 * once[told & judged], rtol=0.05)  # but for the Z loss
 
 
 def test_schedule_warms_up_holds_and_cools_down() -> None:
