@@ -188,7 +188,12 @@ def make_batch(
     tokens, offsets, segments, targets, coordinates, kinds, first = (
         np.stack(column) for column in zip(*rows, strict=True)
     )
-    cells = [np.stack(column) for column in zip(*(cell_targets(frame) for frame in frames), strict=True)]
-    centres = np.stack([centre_targets(frame) for frame in frames])
+    there, colour, shape, box = (
+        np.stack(column) for column in zip(*(cell_targets(frame) for frame in frames), strict=True)
+    )
+    centre = np.stack([centre_targets(frame) for frame in frames])
     images = np.stack([frame.image for frame in frames])
-    return Batch(images, tokens, offsets, segments, targets, coordinates > 0, kinds, first > 0, *cells, centres)
+    return Batch(
+        images, tokens, offsets, segments, targets, coordinates > 0, kinds, first > 0,
+        there, colour, shape, box, centre,
+    )  # fmt: skip
