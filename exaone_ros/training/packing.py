@@ -83,7 +83,7 @@ class Batch:
         targets: int64 [B, T] the next token where it is to be learned, else -1.
         coordinates: bool [B, T] the target is a coordinate of a box.
         kinds: int64 [B, T] index into ALL_KINDS of the question of a target.
-        first: bool [B, T] the target is the answer's first token that the grammar leaves open (see `_first_open`).
+        first: bool [B, T] the target is the answer's first token that the grammar leaves open, see `pack_row`.
         cell_object: float32 [B, n] an object is on the cell.
         cell_colour, cell_shape: int64 [B, n], -1 where none, or none that the tabletop knows.
         cell_box: float32 [B, n, 4] 0..1 box of that object.
