@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.engine import Engine
 from exaone_ros.engine.speculation import Speculation
+from exaone_ros.errors import CheckpointError
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.tasks import Count, Decide, Ground, Task
+from exaone_ros.training.measured import read_figures
 
 SETTINGS: dict[str, Speculation | None] = {
     "none": None,
@@ -30,8 +32,6 @@ SETTINGS: dict[str, Speculation | None] = {
     "previous 32": Speculation(previous=32),
     "previous 16, mtp 2": Speculation(previous=16, mtp=2),
 }
-WORTH_FILE = "acceptance.json"
-"""In a checkpoint's directory: the figures that its card shows."""
 LOOKS = 3
 NOISE_LEVELS = 2.0
 """Standard deviation of the noise between two looks, in grey levels."""
@@ -68,17 +68,40 @@ class Worth:
     cpu_ms: float
 
 
-def write_worth(path: Path, worth: dict[str, Worth]) -> None:
+@dataclass(frozen=True)
+class WorthReport:
+    """What `acceptance` measured.
+
+    Attributes:
+        worth: by the name of the setting.
+        weights: fingerprint of the weights it was measured on; None where the file is of a time when none was written.
+    """
+
+    worth: dict[str, Worth]
+    weights: str | None
+
+
+def write_worth(path: Path, report: WorthReport) -> None:
     """Write the figures as JSON."""
-    report = {name: asdict(figures) for name, figures in worth.items()}
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    settings = {name: asdict(figures) for name, figures in report.worth.items()}
+    path.write_text(json.dumps({"weights": report.weights, "settings": settings}, indent=1) + "\n", encoding="utf-8")
 
 
-def read_worth(path: Path) -> dict[str, Worth] | None:
-    """What `write_worth` wrote; None where there is no such file."""
-    if not path.is_file():
+def read_worth(path: Path) -> WorthReport | None:
+    """What `write_worth` wrote; None where there is no such file.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    found = read_figures(path)
+    if not found:
         return None
-    return {name: Worth(**figures) for name, figures in json.loads(path.read_text(encoding="utf-8")).items()}
+    try:
+        settings = found.get("settings", found)  # older files are the settings alone
+        worth = {name: Worth(**figures) for name, figures in settings.items()}
+    except (TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no report of `acceptance` ({error}); measure again, or delete it") from error
+    return WorthReport(worth, found.get("weights"))
 
 
 def possible(model: Path) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from exaone_ros.errors import CheckpointError
 from exaone_ros.training import acceptance, targets
-from exaone_ros.training.acceptance import Worth
+from exaone_ros.training.acceptance import WorthReport
 from exaone_ros.training.evaluate import markdown
+from exaone_ros.training.measured import DIGITS, WORTH_FILE, doubt
 from exaone_ros.training.splits import HELD_OUT_PAIRS
 
 CARD = """\
@@ -52,7 +54,8 @@ seeds that training never used; value ± half of the 95% confidence interval (Wi
 F1). "mujoco" is the simulated head camera at 640x480 with shadows; the columns after "flat" are MuJoCo under other
 conditions, except "plain areas": the same scenes in flat colours, by a renderer that training never saw. "thinking"
 asks the main column's counts and decisions with reasoning between the think tags first (it was trained on a small share
-of the questions). {frames} frames in the first three columns, a third of that in the others.
+of the questions). {frames} frames in the first three columns, a third of that in the others. All of it is of the
+weights `{weights}` (SHA-256 over configuration and weights, its first digits).
 
 {table}
 
@@ -89,20 +92,25 @@ step of more tokens adds up in another order: an answer differs where two tokens
 
 
 def write_card(
-    path: Path, report: dict[str, Any], made: str, parameters: int, worth: dict[str, Worth] | None = None
+    path: Path, report: dict[str, Any], made: str, parameters: int, drafts: WorthReport | None = None
 ) -> None:
     """Write the model card.
 
     Args:
         path: of README.md.
-        report: what `evaluate` measured: "model", "frames" and "tables".
+        report: what `evaluate` measured: "model", "weights", "frames" and "tables".
         made: a paragraph on the training run (machine, time, frames); "" = the card says that it was not told.
         parameters: how many the model has.
-        worth: what `acceptance` measured, where it was.
+        drafts: what `acceptance` measured, where it was.
+
+    Raises:
+        CheckpointError: the drafts were not measured on the report's weights.
     """
+    if drafts is not None:
+        refuse_other(path.parent / WORTH_FILE, drafts, report["weights"])
     heldout = ", ".join(sorted(" ".join(pair) for pair in HELD_OUT_PAIRS))
     table = markdown(report["tables"])
-    drafts = DRAFTS.format(table=acceptance.markdown(worth)) if worth else ""
+    about_drafts = DRAFTS.format(table=acceptance.markdown(drafts.worth)) if drafts is not None else ""
     name = report["model"]
     text = CARD.format(
         name=name,
@@ -112,7 +120,22 @@ def write_card(
         frames=report["frames"],
         heldout=heldout,
         table=table,
-        drafts=drafts,
+        drafts=about_drafts,
+        weights=report["weights"][:DIGITS],
         targets=targets.markdown(targets.verdicts(report["tables"])),
     )
     path.write_text(text, encoding="utf-8")
+
+
+def refuse_other(file: Path, drafts: WorthReport, weights: str) -> None:
+    """Refuse figures of drafts that are not of these weights.
+
+    Raises:
+        CheckpointError: they are of others, or the file does not say of which.
+    """
+    reason = doubt(file, drafts.weights, weights)
+    if reason:
+        raise CheckpointError(
+            f"{reason}; a card shows figures of one model: run `acceptance --model {file.parent} --json {file}` first, "
+            "or delete the file to have a card without drafts"
+        )

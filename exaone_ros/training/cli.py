@@ -243,9 +243,12 @@ def _run(trainer: _Runs, log_file: Path, opening: str) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from exaone_ros.training.export import export
+    from exaone_ros.training.measured import outdated
 
     parameters = export(options.run / WEIGHTS[options.weights], options.model)
     print(f"wrote {options.model}: {parameters / 1e6:.2f} million parameters")
+    for line in outdated(options.model):
+        print(f"{line}; measure again")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -253,13 +256,18 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     from exaone_ros.engine.engine import Engine
     from exaone_ros.training import targets
-    from exaone_ros.training.acceptance import WORTH_FILE, read_worth
-    from exaone_ros.training.card import write_card
+    from exaone_ros.training.acceptance import read_worth
+    from exaone_ros.training.card import refuse_other, write_card
     from exaone_ros.training.evaluate import OWN_COLUMN, Examiner, examinations, markdown, own_examination
     from exaone_ros.training.export import count_parameters
+    from exaone_ros.training.measured import CARD_FILE, EVALUATION_FILE, WORTH_FILE, doubt, fingerprint_of, read_figures
     from exaone_ros.training.own_pictures import read_coco
 
-    shipped = _shipped(options.model)
+    weights = fingerprint_of(options.model)
+    drafts = read_worth(options.model / WORTH_FILE) if options.card else None
+    if drafts is not None:  # before an hour of measuring, not behind it
+        refuse_other(options.model / WORTH_FILE, drafts, weights)
+    shipped = read_figures(options.model / EVALUATION_FILE)
     number = options.frames or shipped.get("frames", 300)
     chosen = examinations(number)
     if options.data is not None:
@@ -270,6 +278,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     tables: dict[str, dict[str, dict[str, float]]] = {}
     report: dict[str, Any] = {
         "model": options.model.name,
+        "weights": weights,
         "backend": options.backend,
         "frames": number,
         "tables": tables,
@@ -289,19 +298,16 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"{markdown(tables)}\n\n{targets.markdown(found)}")
     if shipped.get("frames") == number:
-        print(f"\n{targets.compared(tables, shipped['tables'])}")
+        reason = doubt(options.model / EVALUATION_FILE, shipped.get("weights"), weights)
+        print(f"\n{targets.compared(tables, shipped.get('tables', {}), reason)}")
     if options.card:
-        measured = read_worth(options.model / WORTH_FILE)
-        write_card(options.model / "README.md", report, options.made, count_parameters(options.model), measured)
-
-
-def _shipped(model: Path) -> dict[str, Any]:
-    """What was measured when the model was made; empty where that does not come with it."""
-    file = model / "evaluation.json"
-    if not file.is_file():
-        return {}
-    shipped: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return shipped
+        if fingerprint_of(options.model) != weights:
+            raise ExaoneError(
+                f"the weights in {options.model} were replaced while they were measured; expected the same at the end: "
+                "no card is written, measure again"
+            )
+        parameters = count_parameters(options.model)
+        write_card(options.model / CARD_FILE, report, options.made, parameters, drafts)
 
 
 def _calibration(options: argparse.Namespace) -> None:
@@ -329,9 +335,11 @@ def _shown(
 
 
 def _acceptance(options: argparse.Namespace) -> None:
-    from exaone_ros.training.acceptance import SETTINGS, markdown, measure, possible, write_worth
+    from exaone_ros.training.acceptance import SETTINGS, WorthReport, markdown, measure, possible, write_worth
     from exaone_ros.training.evaluate import mujoco_frames
+    from exaone_ros.training.measured import fingerprint_of
 
+    weights = fingerprint_of(options.model)
     wanted = possible(options.model) if options.only is None else options.only
     unknown = sorted(set(wanted) - set(SETTINGS))
     if unknown:
@@ -345,4 +353,4 @@ def _acceptance(options: argparse.Namespace) -> None:
     )  # fmt: skip
     print(markdown(worth))
     if options.json is not None:
-        write_worth(options.json, worth)
+        write_worth(options.json, WorthReport(worth, weights))

@@ -108,8 +108,14 @@ def as_json(found: list[Verdict]) -> list[dict[str, Any]]:
     return rows
 
 
-def compared(tables: Tables, shipped: Tables) -> str:
-    """Whether measuring again gave the shipped figures, in words; figures are compared as the card shows them."""
+def compared(tables: Tables, shipped: Tables, doubt: str = "") -> str:
+    """Whether measuring again gave the shipped figures, in words; figures are compared as the card shows them.
+
+    Args:
+        tables: measured.
+        shipped: that came with the model.
+        doubt: why they may not be those of this model (see `measured.doubt`); "" = they are.
+    """
     same, differ = 0, []
     for column, table in tables.items():
         for figure, entry in table.items():
@@ -121,4 +127,6 @@ def compared(tables: Tables, shipped: Tables) -> str:
             else:
                 differ.append(f"{column} {figure} {entry['value']:.3f} (was {was['value']:.3f})")
     text = f"{same} of {same + len(differ)} figures are those that come with the model"
+    if doubt:
+        text = f"{doubt}: {same} of {same + len(differ)} figures are the same as there"
     return text + (f"; others: {'; '.join(differ)}" if differ else "")

@@ -13,11 +13,13 @@ import pytest
 
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.tasks import Count, Decide, Decided, Decoded, Ground, Task
-from exaone_ros.training.acceptance import Worth, read_worth, write_worth
+from exaone_ros.training.acceptance import Worth, WorthReport, read_worth, write_worth
 from exaone_ros.training.card import BUNDLED, NOT_SAID, write_card
 from exaone_ros.training.evaluate import Examiner, FrameF1, Scores, examinations, markdown
 from exaone_ros.training.questions import KINDS, Questioner
 from exaone_ros.training.truth import Truth
+
+WEIGHTS = "0123456789abcdef" * 4
 
 
 class Oracle:
@@ -97,11 +99,12 @@ def test_table_and_card_hold_every_figure(tmp_path: Path) -> None:
     table = markdown(tables)
     assert "| absent | 0.500 ± 0.100 |  |" in table
     assert "| list_f1 |  | 1.000 ± 0.000 |" in table
-    write_worth(tmp_path / "acceptance.json", {"mtp 9": Worth(3, 3, 7.5, 20.0, 9.0, 0.41, 12.0, 11.0)})
-    worth = read_worth(tmp_path / "acceptance.json")
-    write_card(
-        tmp_path / "README.md", {"model": "mine", "frames": 7, "tables": tables}, "Made in a test.", 4_900_000, worth
-    )
+    measured = WorthReport({"mtp 9": Worth(3, 3, 7.5, 20.0, 9.0, 0.41, 12.0, 11.0)}, WEIGHTS)
+    write_worth(tmp_path / "acceptance.json", measured)
+    drafts = read_worth(tmp_path / "acceptance.json")
+    assert drafts == measured
+    report = {"model": "mine", "weights": WEIGHTS, "frames": 7, "tables": tables}
+    write_card(tmp_path / "README.md", report, "Made in a test.", 4_900_000, drafts)
     card = (tmp_path / "README.md").read_text()
     assert "| mtp 9 | 7.5 |" in card and "41%" in card
     assert "Made in a test." in card
@@ -113,7 +116,8 @@ def test_table_and_card_hold_every_figure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mine", BUNDLED])
 def test_a_card_tells_how_this_model_was_made_and_not_how_another_was(name: str, tmp_path: Path) -> None:
-    write_card(tmp_path / "README.md", {"model": name, "frames": 7, "tables": {}}, "", 4_900_000)
+    report = {"model": name, "weights": WEIGHTS, "frames": 7, "tables": {}}
+    write_card(tmp_path / "README.md", report, "", 4_900_000)
     card = (tmp_path / "README.md").read_text()
     assert f"\n# {name}\n" in card
     assert NOT_SAID in card

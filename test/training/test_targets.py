@@ -54,6 +54,8 @@ def test_figures_are_compared_as_the_card_shows_them() -> None:
     assert compared({"mujoco": column(absent=0.9874)}, shipped).startswith("1 of 1 figures")
     text = compared({"mujoco": column(absent=0.9871, list_f1=0.6, way=1.0)}, shipped)
     assert "1 of 2" in text and "mujoco list_f1 0.600 (was 0.500)" in text
+    other = compared({"mujoco": column(absent=0.9871)}, shipped, "x.json holds figures of another model")
+    assert other == "x.json holds figures of another model: 1 of 1 figures are the same as there"
 
 
 def test_the_bundled_model_comes_with_figures_for_every_bound() -> None:
