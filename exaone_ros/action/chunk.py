@@ -16,7 +16,7 @@ from exaone_ros.errors import ActionError
 class ActionChunk:
     """H actions in a row: joint positions in physical units.
 
-    Deliberately not checked against a spec here: heads are not trusted, the gate judges what they return.
+    Only its form is checked here, not its values: heads are not trusted, the gate judges what they return.
 
     Attributes:
         actions: float32 [H, A].
@@ -26,6 +26,9 @@ class ActionChunk:
         observed_ns: stamp of the oldest part of the observation it was made from.
         head: name of the head that made it.
         done: the head says that the task is done when this chunk has been carried out.
+
+    Raises:
+        ActionError: a part is of another type, `actions` are no matrix, or dt is not above 0.
     """
 
     actions: NDArray[np.float32]
@@ -37,7 +40,17 @@ class ActionChunk:
     done: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "actions", read_only(self.actions, "chunk actions", 2))
+        if not isinstance(self.head, str) or not isinstance(self.spec_hash, str):
+            raise ActionError(f"chunk of head {self.head!r} for spec {self.spec_hash!r}; expected two texts")
+        object.__setattr__(self, "actions", read_only(self.actions, f"chunk actions of head '{self.head}'", 2))
+        for what in ("t0_ns", "dt_ns", "observed_ns"):
+            value = getattr(self, what)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise ActionError(f"chunk of head '{self.head}': {what} is {value!r}; expected whole nanoseconds")
+            object.__setattr__(self, what, int(value))
+        if not isinstance(self.done, (bool, np.bool_)):
+            raise ActionError(f"chunk of head '{self.head}': done is {self.done!r}; expected True or False")
+        object.__setattr__(self, "done", bool(self.done))
         if self.dt_ns <= 0:
             raise ActionError(f"chunk of head '{self.head}': dt is {self.dt_ns} ns; expected more than 0")
 

@@ -224,10 +224,11 @@ class Gate:
         outside = (positions < spec.lower - TOLERANCE) | (positions > spec.upper + TOLERANCE)
         if outside.any():
             step, joint = np.argwhere(outside)[0]
+            value = positions[step, joint]
             return Verdict(
                 Stop.OUT_OF_LIMITS,
-                f"action {step} of '{chunk.head}' moves '{spec.joint_names[joint]}' to {positions[step, joint]:g}; "
-                f"allowed are {spec.lower[joint]:g} to {spec.upper[joint]:g}",
+                f"action {step} of '{chunk.head}' moves '{spec.joint_names[joint]}' to {value:g}; allowed are "
+                f"{spec.lower[joint]:g} to {spec.upper[joint]:g}, and it is {_beyond(spec, joint, value):.1g} beyond",
             )
         speed = np.abs(np.diff(positions, axis=0)) * spec.fps
         if (speed > spec.max_velocity + 2 * TOLERANCE * spec.fps).any():
@@ -278,7 +279,11 @@ class Gate:
         outside = (target < spec.lower - TOLERANCE) | (target > spec.upper + TOLERANCE)
         if outside.any():
             joint = int(np.argmax(outside))
-            return Verdict(Stop.OUT_OF_LIMITS, f"command moves '{spec.joint_names[joint]}' to {target[joint]:g}")
+            return Verdict(
+                Stop.OUT_OF_LIMITS,
+                f"command moves '{spec.joint_names[joint]}' to {target[joint]:g}; allowed are {spec.lower[joint]:g} to "
+                f"{spec.upper[joint]:g}, and it is {_beyond(spec, joint, target[joint]):.1g} beyond",
+            )
         # A loop that stalled must not catch up in one leap: the point is published with one period to get there.
         elapsed_s = min(max(now_ns - self._last_ns, 0), spec.dt_ns) / NS
         reach = spec.max_velocity * elapsed_s
@@ -308,3 +313,8 @@ class Gate:
 
     def _inside(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.clip(position, self.spec.lower, self.spec.upper)
+
+
+def _beyond(spec: ActionSpec, joint: int, value: float) -> float:
+    """How far a joint's position is outside of its limits: both rounded may look the same."""
+    return float(max(spec.lower[joint] - value, value - spec.upper[joint]))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.action.gate import Stop
+from exaone_ros.errors import ActionError
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,12 @@ class RunnerLimits:
     starve_s: float = 0.5
     settle_s: float = 0.4
     hold_repeat_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if not (math.isfinite(value) and value > 0):  # a comparison with NaN would never end a goal
+                raise ActionError(f"runner: {limit.name} is {value!r}; expected seconds above 0")
 
 
 @dataclass(frozen=True, eq=False)

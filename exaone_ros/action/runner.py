@@ -24,6 +24,8 @@ from exaone_ros.action.spec import NS
 from exaone_ros.action.supervisor import HEARTBEAT, STATE, Supervisor
 from exaone_ros.errors import ActionError
 
+MAX_DEADLINE_S = 1e9
+
 
 class PolicyRunner:
     """Thread-safe; `start`, `observe`, `heartbeat`, `cancel`, `estop` and `tick` may be called from any thread.
@@ -111,7 +113,7 @@ class PolicyRunner:
 
         Args:
             task: the instruction.
-            deadline_s: after which it is stopped; 0 = none.
+            deadline_s: after which it is stopped, at most `MAX_DEADLINE_S`; 0 = none.
             target: stands in every observation of this goal; None = the observations' own.
 
         Returns:
@@ -124,6 +126,8 @@ class PolicyRunner:
                 return Verdict(Stop.BUSY, f"the goal '{self._task}' is being carried out; cancel it first")
             if self._thinking_since_ns is not None:
                 return Verdict(Stop.BUSY, f"head '{self.head.name}' is still thinking about the last goal")
+            if not 0 <= deadline_s <= MAX_DEADLINE_S:  # also what is no number
+                return Verdict(Stop.DEADLINE, f"deadline is {deadline_s} s; expected 0 (none) to {MAX_DEADLINE_S:g} s")
             steady = self._steady_ns()
             silent = self._supervisor.silence(steady) or self._supervisor.never_heard()
             if silent is not None:
@@ -139,7 +143,7 @@ class PolicyRunner:
             self._used_stamp_ns = None
             self._task, self._target, self._started_ns = task, target, steady
             self._ticked_ns = self._clock_ns()
-            self._supervisor.begin(steady + round(deadline_s * NS) if deadline_s > 0 else 0)
+            self._supervisor.begin(self._ticked_ns, steady + round(deadline_s * NS) if deadline_s else 0)
             self._outcome, self._chunks = None, 0
             self._changed.notify_all()
             return None
@@ -279,13 +283,20 @@ class PolicyRunner:
                 made: object = self.head.predict(observation, prefix, min(delay, self.spec.horizon - 1))
                 if not isinstance(made, ActionChunk):
                     raise ActionError(f"head '{self.head.name}' returned {type(made).__name__}; expected ActionChunk")
-                chunk = made
+                chunk = replace(made)  # its form is checked once more: a head may have changed it since
             except ActionError as error:
                 failure = Verdict(Stop.HEAD_FAILED, str(error))
-            except Exception as error:  # a head is somebody else's code: whatever it raises ends the goal, not the node
+            except (Exception, SystemExit) as error:  # somebody else's code: what it raises ends the goal, not the node
                 failure = Verdict(Stop.HEAD_FAILED, f"head '{self.head.name}' failed: {type(error).__name__}: {error}")
                 self._log_error(traceback.format_exc())
-            self._deliver(goal, chunk, failure, begun_ns)
+            try:
+                self._deliver(goal, chunk, failure, begun_ns)
+            except Exception as error:  # this thread is needed for the next goal
+                self._log_error(traceback.format_exc())
+                with self._changed:
+                    if self._active and goal == self._goal:
+                        message = f"a chunk of head '{self.head.name}' could not be taken over"
+                        self._finish(Stop.HEAD_FAILED, f"{message}: {type(error).__name__}: {error}")
 
     def _deliver(self, goal: int, chunk: ActionChunk | None, failure: Verdict, begun_ns: int) -> None:
         """Take a chunk over, or end the goal that it was made for."""

@@ -12,6 +12,8 @@ from exaone_ros.action.spec import NS
 from exaone_ros.action.watchdog import Watchdog
 
 HEARTBEAT, STATE = "heartbeat", "state"
+BACK_TOLERANCE_S = 0.1
+"""How far the clock of chunks may step back under a goal, as where a daemon sets the time of day right."""
 _SILENCES = {HEARTBEAT: Stop.HEARTBEAT_LOST, STATE: Stop.STATE_LOST}
 _NEVER = {
     HEARTBEAT: "no heartbeat came yet: somebody responsible has to send it",
@@ -33,7 +35,7 @@ class Supervisor:
         self._gate, self._queue, self._limits, self._head = gate, queue, limits, head
         timeouts_s = {HEARTBEAT: limits.heartbeat_timeout_s, STATE: limits.state_timeout_s}
         self._watchdog = Watchdog(timeouts_s, steady_ns)
-        self._deadline_ns = 0
+        self._deadline_ns, self._latest_ns = 0, 0
         self._idle_since_ns: int | None = None
 
     def heard(self, source: str, steady_ns: int) -> None:
@@ -53,9 +55,9 @@ class Supervisor:
                 return Verdict(reason, _NEVER[source])
         return None
 
-    def begin(self, deadline_ns: int) -> None:
-        """A goal begins; `deadline_ns` by the steady clock, 0 = none."""
-        self._deadline_ns, self._idle_since_ns = deadline_ns, None
+    def begin(self, now_ns: int, deadline_ns: int) -> None:
+        """A goal begins, by the clock of chunks; `deadline_ns` by the steady clock, 0 = none."""
+        self._deadline_ns, self._latest_ns, self._idle_since_ns = deadline_ns, now_ns, None
 
     def judge(
         self, now_ns: int, steady_ns: int, measured: NDArray[np.float64], thinking_since_ns: int | None
@@ -73,6 +75,11 @@ class Supervisor:
             return silent
         if self._deadline_ns and steady_ns > self._deadline_ns:
             return Verdict(Stop.DEADLINE, "the goal's deadline has passed")
+        back_s = (self._latest_ns - now_ns) / NS
+        if back_s > BACK_TOLERANCE_S:  # the plan would wait, unnoticed, until the clock is there again
+            message = f"the clock went back by {back_s:.3f} s: was the simulation reset, or the time of day set?"
+            return Verdict(Stop.STALE, message)
+        self._latest_ns = max(self._latest_ns, now_ns)
         thinking_s = (steady_ns - thinking_since_ns) / NS if thinking_since_ns is not None else 0.0
         if thinking_s > self._limits.head_timeout_s:
             message = f"head '{self._head}' has been thinking for {thinking_s:.3f} s; allowed are"

@@ -87,7 +87,11 @@ def test_messages_name_the_joint_the_value_and_the_limit() -> None:
     outside[7, 2] = 0.5
     verdict = opened().check(chunk(outside), 0)
     assert verdict is not None
-    assert verdict.message == "action 7 of 'test' moves 'finger' to 0.5; allowed are 0 to 0.03"
+    assert verdict.message == "action 7 of 'test' moves 'finger' to 0.5; allowed are 0 to 0.03, and it is 0.5 beyond"
+    outside[7, 2] = 0.03 + 2e-6
+    verdict = opened().check(chunk(outside), 0)
+    assert verdict is not None
+    assert verdict.message.endswith("to 0.030002; allowed are 0 to 0.03, and it is 2e-06 beyond")
 
 
 def test_rounding_of_float32_is_not_a_violation() -> None:

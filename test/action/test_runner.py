@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from action.fakes import START, CallableHead, Robot
+from action.fakes import START, CallableHead, Clock, Robot
 from numpy.typing import NDArray
 
 from exaone_ros.action.chunk import ActionChunk
@@ -177,6 +177,47 @@ def test_what_is_no_chunk_ends_the_goal_and_not_the_head_s_thread(made: list[Rob
     assert robot.runner.wait(60) is not None
 
 
+def test_a_head_that_forges_its_chunk_or_exits_ends_the_goal_and_not_its_thread(made: list[Robot]) -> None:
+    def forge(observation: Observation, prefix: NDArray[np.float32], delay_steps: int) -> ActionChunk:
+        chunk = HoldHead(SPEC).predict(observation, prefix, delay_steps)
+        object.__setattr__(chunk, "t0_ns", None)
+        return chunk
+
+    def leave(*_: Any) -> ActionChunk:
+        raise SystemExit(3)
+
+    for predict, words in ((forge, "t0_ns is None; expected"), (leave, "SystemExit: 3")):
+        robot = ready(made, CallableHead(SPEC, predict))
+        outcome = robot.runner.wait(60)
+        assert outcome is not None
+        assert outcome.reason is Stop.HEAD_FAILED
+        assert words in outcome.message
+        robot.wait_for_head()
+        assert robot.runner.start("again") is None
+        assert robot.runner.wait(60) is not None
+
+
+def test_a_chunk_that_cannot_be_published_ends_the_goal_and_not_the_head_s_thread(made: list[Robot]) -> None:
+    robot = Robot(HoldHead(SPEC))
+    made.append(robot)
+
+    def fail(chunk: ActionChunk) -> None:
+        raise OSError("the publisher is gone")
+
+    robot.runner._on_chunk = fail
+    robot.feed()
+    for _ in range(2):
+        assert robot.runner.start("go") is None
+        outcome = robot.runner.wait(60)
+        assert outcome is not None
+        assert outcome.reason is Stop.HEAD_FAILED
+        assert outcome.message.endswith("could not be taken over: OSError: the publisher is gone")
+        hold = robot.step()
+        assert hold is not None
+        assert hold.hold
+        robot.wait_for_head()
+
+
 def test_a_head_that_hangs_ends_the_goal_and_blocks_the_next(made: list[Robot]) -> None:
     thinking, release = threading.Event(), threading.Event()
 
@@ -260,6 +301,48 @@ def test_cancel_and_deadline(made: list[Robot]) -> None:
     assert robot.runner.start("go", deadline_s=0.5) is None
     robot.run()
     assert ended(robot) is Stop.DEADLINE
+
+
+@pytest.mark.parametrize("deadline_s", [float("inf"), float("nan"), -1.0, 1e300])
+def test_a_deadline_that_is_none_is_refused_before_anything_opens(made: list[Robot], deadline_s: float) -> None:
+    robot = Robot(HoldHead(SPEC))
+    made.append(robot)
+    robot.feed()
+    refused = robot.runner.start("go", deadline_s)
+    assert refused is not None
+    assert refused.reason is Stop.DEADLINE
+    assert "expected 0 (none) to 1e+09 s" in refused.message
+    assert not robot.runner.active
+    assert not robot.runner.gate.is_open
+
+
+def test_a_clock_that_goes_back_ends_the_goal_and_the_next_one_begins_anew(made: list[Robot]) -> None:
+    robot = ready(made, SineHead(SPEC, "shoulder", 0.3, 0.5))
+    steady = Clock()
+    robot.runner._steady_ns = steady  # which does not go back
+    robot.await_chunk()
+    robot.steps(10)
+    last = robot.published[-1].position
+    robot.pass_time(-3.0)  # a tenth of a second: a clock that is set right
+    robot.tick()
+    assert robot.runner.active
+    robot.pass_time(-60.0)
+    robot.tick()
+    assert ended(robot) is Stop.STALE
+    assert "the clock went back by 2." in robot.runner.outcome.message  # type: ignore[union-attr]
+    assert robot.published[-1].hold
+    assert np.abs(robot.published[-1].position - last).max() <= SPEC.max_velocity.max() * SPEC.dt_s
+    robot.wait_for_head()
+    robot.feed()
+    assert robot.runner.start("again") is None
+    robot.steps(30)
+    assert robot.runner.active
+
+
+def test_limits_that_would_never_end_a_goal_are_refused() -> None:
+    for bad in (float("nan"), float("inf"), 0.0, -1.0):
+        with pytest.raises(ActionError, match=r"head_timeout_s is .*; expected seconds above 0"):
+            RunnerLimits(head_timeout_s=bad)
 
 
 def test_a_robot_that_does_not_follow_is_not_pushed_on(made: list[Robot]) -> None:

@@ -124,6 +124,12 @@ def test_chunk_and_target_refuse_nonsense_of_form_but_not_of_value() -> None:
         ActionChunk(np.zeros((1, 1)), 0, 0, "", 0)
     with pytest.raises(ActionError, match="is not an array of numbers"):
         ActionChunk("abc", 0, 1, "", 0)  # type: ignore[arg-type]
+    for change in ({"t0_ns": None}, {"observed_ns": "now"}, {"dt_ns": 0.5}, {"done": [True, False]}):
+        values = {"actions": np.zeros((1, 1)), "t0_ns": 0, "dt_ns": 1, "spec_hash": "", "observed_ns": 0, **change}
+        with pytest.raises(ActionError, match=f"{next(iter(change))} is .*; expected"):
+            ActionChunk(**values)  # type: ignore[arg-type]
+    with pytest.raises(ActionError, match="expected two texts"):
+        ActionChunk(np.zeros((1, 1)), 0, 1, None, 0)  # type: ignore[arg-type]
     assert np.isnan(ActionChunk(np.full((1, 1), np.nan), 0, 1, "", 0).actions).all()  # the gate's matter
     with pytest.raises(ActionError, match="three finite numbers"):
         Target("cube", (0.0, float("inf"), 0.0), 0)
