@@ -18,9 +18,10 @@ import numpy as np
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.sim.score import match
 from exaone_ros.tasks import Counted, Decided, Grounding
-from exaone_ros.training.evaluate import ASKED, CONFIDENCE_Z, Answering, questions_of, true_boxes
+from exaone_ros.training.evaluate import ASKED, Answering, questions_of, true_boxes
 from exaone_ros.training.page import replace_between
 from exaone_ros.training.questions import Question, Questioner
+from exaone_ros.training.scores import wilson
 from exaone_ros.training.truth import Truth
 
 EDGES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -65,7 +66,7 @@ class Claims:
             number, share = int(inside.sum()), float(right[inside].mean())
             bins.append({
                 "low": EDGES[index], "high": EDGES[index + 1], "n": number, "score": float(scores[inside].mean()),
-                "right": share, "interval": _wilson(share, number),
+                "right": share, "interval": wilson(share, number).half,
             })  # fmt: skip
         number = len(scores)
         error = (
@@ -136,9 +137,3 @@ def report_of(model: str, backend: str, split: str, frames: int, claims: Mapping
     """What is written as JSON."""
     summaries = {kind: entry.summary() for kind, entry in claims.items()}
     return {"model": model, "backend": backend, "split": split, "frames": frames, "claims": summaries}
-
-
-def _wilson(share: float, number: int) -> float:
-    """Half-width of Wilson's 95% interval."""
-    z2 = CONFIDENCE_Z**2
-    return CONFIDENCE_Z / (1 + z2 / number) * math.sqrt(share * (1 - share) / number + z2 / (4 * number**2))

@@ -59,7 +59,8 @@ weights `{weights}` (SHA-256 over configuration and weights, its first digits).
 
 {table}
 
-Against what it must reach and what it aims at ("unsure": the bound lies within the interval):
+Against what it must reach and what it aims at ("unsure": the bound lies within the 95% interval, whose ends stand in
+brackets, or its half behind ± where the ends were not written down):
 
 {targets}
 

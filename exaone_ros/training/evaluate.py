@@ -6,9 +6,8 @@ Greedy, under the grammar, with the first wording of each question: what a user 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,17 +16,16 @@ from numpy.typing import NDArray
 
 from exaone_ros.errors import DatasetError
 from exaone_ros.sim.frame import LabelledFrame
-from exaone_ros.sim.score import f1, match
+from exaone_ros.sim.score import match
 from exaone_ros.tasks import Count, Counted, Decided, Grounding
 from exaone_ros.training.own_frames import read_frame
 from exaone_ros.training.own_pictures import HELD_OUT_ONE_IN, OwnPictures
 from exaone_ros.training.own_questions import OwnQuestioner
 from exaone_ros.training.questions import Question, Questioner
+from exaone_ros.training.scores import FrameF1, Scores
 from exaone_ros.training.splits import HELD_OUT_PAIRS, frame_seed
 from exaone_ros.training.truth import Truth
 
-CONFIDENCE_Z = 1.96
-RESAMPLES = 300
 TRIES = 12
 """A kind of question is drawn this often at most before a frame is said to have none of it."""
 
@@ -42,46 +40,6 @@ class Answering(Protocol):
     """What evaluation needs of an engine: `Engine.answer`."""
 
     def answer(self, frame: NDArray[np.uint8], tasks: Sequence[Any]) -> Any: ...
-
-
-@dataclass
-class Scores:
-    """Values of one figure; each is 0..1.
-
-    Attributes:
-        values: one for each question (or, for F1, hits, found and true boxes of each frame).
-    """
-
-    values: list[float] = field(default_factory=list)
-
-    def summary(self) -> dict[str, float]:
-        """Mean, half-width of the 95% confidence interval, and number of questions."""
-        if not self.values:
-            return {"value": math.nan, "interval": math.nan, "n": 0}
-        values = np.array(self.values)
-        number = len(values)
-        if set(np.unique(values)) <= {0.0, 1.0}:  # Wilson's interval: right also near 0 and 1
-            z2, share = CONFIDENCE_Z**2, float(values.mean())
-            width = CONFIDENCE_Z / (1 + z2 / number) * math.sqrt(share * (1 - share) / number + z2 / (4 * number**2))
-            return {"value": share, "interval": width, "n": number}
-        width = CONFIDENCE_Z * float(values.std(ddof=1)) / math.sqrt(number) if number > 1 else math.nan
-        return {"value": float(values.mean()), "interval": width, "n": number}
-
-
-@dataclass
-class FrameF1:
-    """F1 over boxes of all frames, with an interval by resampling frames."""
-
-    rows: list[tuple[int, int, int]] = field(default_factory=list)
-
-    def summary(self) -> dict[str, float]:
-        if not self.rows:
-            return {"value": math.nan, "interval": math.nan, "n": 0}
-        rows = np.array(self.rows)
-        rng = np.random.default_rng(0)
-        draws = [rows[rng.integers(len(rows), size=len(rows))].sum(0) for _ in range(RESAMPLES)]
-        low, high = np.percentile([f1(*draw) for draw in draws], [2.5, 97.5])
-        return {"value": f1(*rows.sum(0)), "interval": float(high - low) / 2, "n": len(rows)}
 
 
 def _pixels(frame: LabelledFrame, box: Sequence[int]) -> tuple[float, float, float, float]:
@@ -108,7 +66,7 @@ class Examiner:
         thinking: bool = False,
         questioner: Callable[..., Questioner] = Questioner,
     ) -> dict[str, dict[str, float]]:
-        """Ask on all frames and return figure -> {value, interval, n}; `thinking` asks for reasoning first."""
+        """Ask on all frames and return figure -> {value, interval, low, high, n}; `thinking`: reasoning first."""
         scores: dict[str, Scores] = {}
         lists = FrameF1()
         for number, frame in enumerate(frames):

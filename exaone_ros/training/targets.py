@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 Tables = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""Column -> figure -> value, interval, n; what `evaluate` measures."""
+"""Column -> figure -> value, interval, low, high, n; what `evaluate` measures. Older files have no low and high."""
 
 MAIN = "mujoco"
 IOU = "ground_one_iou"
@@ -25,6 +25,7 @@ class Verdict:
         interval: half of its 95% interval; NaN where it is a difference or a quotient of figures.
         least, target: bounds; NaN = none.
         above: bounds are lower ones (else upper ones).
+        low, high: of its 95% interval; NaN where only the half is known, which is then taken on either side.
     """
 
     what: str
@@ -33,6 +34,15 @@ class Verdict:
     least: float
     target: float
     above: bool = True
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Of the 95% interval; NaN where nothing is known of it."""
+        if math.isnan(self.low) or math.isnan(self.high):
+            return self.value - self.interval, self.value + self.interval
+        return self.low, self.high
 
     def keeps(self, bound: float) -> bool | None:
         """Whether the value keeps a bound; None without one."""
@@ -45,7 +55,8 @@ class Verdict:
         kept = self.keeps(bound)
         if kept is None:
             return ""
-        unsure = abs(self.value - bound) <= self.interval
+        low, high = self.ends
+        unsure = low <= bound <= high
         return f"{bound:g}: {'yes' if kept else 'no'}{', unsure' if unsure else ''}"
 
 
@@ -67,11 +78,7 @@ DIRECT = (
 def verdicts(tables: Tables) -> list[Verdict]:
     """Hold what was measured against the bounds; what was not measured is left out."""
     main = tables.get(MAIN, {})
-    found = [
-        Verdict(what, main[figure]["value"], main[figure]["interval"], least, target)
-        for what, figure, least, target in DIRECT
-        if figure in main
-    ]
+    found = [_direct(what, main[figure], least, target) for what, figure, least, target in DIRECT if figure in main]
     korean = tables.get("korean", {})
     behind = [main[figure]["value"] - korean[figure]["value"] for figure in main if figure in korean]
     if behind:
@@ -89,11 +96,19 @@ def verdicts(tables: Tables) -> list[Verdict]:
     return found
 
 
+def _direct(what: str, entry: Mapping[str, float], least: float, target: float) -> Verdict:
+    low, high = (entry.get(end, math.nan) for end in ("low", "high"))
+    return Verdict(what, entry["value"], entry["interval"], least, target, low=low, high=high)
+
+
 def markdown(found: list[Verdict]) -> str:
     """The verdicts as a Markdown table."""
     lines = ["| | measured | at least | target |", "|---|---|---|---|"]
     for verdict in found:
-        interval = "" if math.isnan(verdict.interval) else f" ± {verdict.interval:.3f}"
+        if not math.isnan(verdict.low):
+            interval = f" ({verdict.low:.3f} to {verdict.high:.3f})"
+        else:
+            interval = "" if math.isnan(verdict.interval) else f" ± {verdict.interval:.3f}"
         bounds = f"{verdict.words(verdict.least)} | {verdict.words(verdict.target)}"
         lines.append(f"| {verdict.what} | {verdict.value:.3f}{interval} | {bounds} |")
     return "\n".join(lines)

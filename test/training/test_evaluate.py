@@ -15,8 +15,9 @@ from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.tasks import Count, Decide, Decided, Decoded, Ground, Task
 from exaone_ros.training.acceptance import Worth, WorthReport, read_worth, write_worth
 from exaone_ros.training.card import BUNDLED, NOT_SAID, write_card
-from exaone_ros.training.evaluate import Examiner, FrameF1, Scores, examinations, markdown
+from exaone_ros.training.evaluate import Examiner, examinations, markdown
 from exaone_ros.training.questions import KINDS, Questioner
+from exaone_ros.training.scores import FrameF1, Scores, wilson
 from exaone_ros.training.truth import Truth
 
 WEIGHTS = "0123456789abcdef" * 4
@@ -72,9 +73,28 @@ def test_intervals() -> None:
     assert share["interval"] == pytest.approx(0.0591, abs=2e-3)  # Wilson's half width at 90 of 100
     assert Scores([1.0] * 50).summary()["interval"] > 0.02, "fifty of fifty does not prove certainty"
     mean = Scores([0.5, 0.7, 0.9]).summary()
-    assert mean == {"value": pytest.approx(0.7), "interval": pytest.approx(1.96 * 0.2 / 3**0.5), "n": 3}
+    half = 1.96 * 0.2 / 3**0.5
+    assert {key: pytest.approx(value) for key, value in mean.items()} == {
+        "value": 0.7, "interval": half, "low": 0.7 - half, "high": 0.7 + half, "n": 3,
+    }  # fmt: skip
     f1 = FrameF1([(2, 2, 2), (2, 2, 1), (0, 0, 0)]).summary()
     assert f1["value"] == pytest.approx(6 / 8)
+    assert f1["low"] <= f1["value"] <= f1["high"] and f1["interval"] == pytest.approx((f1["high"] - f1["low"]) / 2)
+
+
+def test_wilson_reaches_inwards_only_at_the_ends() -> None:
+    """Against values of the literature: 10 of 10 are 0.722 to 1, and 81 of 263 are 0.255 to 0.366."""
+    all_right = wilson(1.0, 10)
+    assert (all_right.low, all_right.high) == (pytest.approx(0.7225, abs=1e-3), pytest.approx(1.0))
+    assert all_right.high <= 1.0
+    none_right = wilson(0.0, 10)
+    assert (none_right.low, none_right.high) == (pytest.approx(0.0), pytest.approx(0.2775, abs=1e-3))
+    assert none_right.low >= 0.0
+    some = wilson(81 / 263, 263)
+    assert (some.low, some.high) == (pytest.approx(0.2553, abs=1e-3), pytest.approx(0.3662, abs=1e-3))
+    whole = Scores([1.0] * 10).summary()
+    assert (whole["low"], whole["high"]) == (all_right.low, all_right.high)
+    assert whole["interval"] == pytest.approx(all_right.half)
 
 
 def test_same_questions_every_time(flat_frames: list[LabelledFrame]) -> None:

@@ -23,6 +23,10 @@ def test_bounds_are_kept_missed_or_unsure() -> None:
     assert (verdict.keeps(0.90), verdict.keeps(0.94), verdict.keeps(math.nan)) == (True, False, None)
     assert verdict.words(0.90) == "0.9: yes"
     assert verdict.words(0.94) == "0.94: no, unsure"
+    # 150 of 150: the interval reaches from 0.975 to 1, and its half, 0.012, on either side of 1 would not reach 0.98
+    certain = Verdict("x", 1.0, 0.0125, 0.98, 0.97, low=0.975, high=1.0)
+    assert (certain.words(0.98), certain.words(0.97)) == ("0.98: yes, unsure", "0.97: yes")
+    assert Verdict("x", 1.0, 0.0125, 0.98, 0.97).words(0.98) == "0.98: yes", "an older file: only the half is known"
     assert Verdict("x", 0.03, math.nan, 0.02, 0.01, above=False).words(0.02) == "0.02: no"
 
 
@@ -41,8 +45,13 @@ def test_every_bound_has_its_figure() -> None:
     assert found["held-out pairs, IoU as a share of the seen"].value == pytest.approx(0.5)
     table = markdown(list(found.values()))
     assert "| one named object, mean IoU | 0.900 ± 0.010 | 0.8: yes | 0.9: yes, unsure |" in table
+    tables["mujoco"]["absent"] |= {"low": 0.80, "high": 0.94}
+    (absent,) = (verdict for verdict in verdicts(tables) if "absent" in verdict.what)
+    assert (absent.ends, absent.words(0.93)) == ((0.80, 0.94), "0.93: no, unsure")
+    assert "answered with nothing | 0.900 (0.800 to 0.940) | 0.95: no | 0.99: no |" in markdown([absent])
     rows = as_json(list(found.values()))
     assert rows[0]["at_least"] is True and rows[-1]["at_least"] is None
+    assert rows[0]["low"] is None and as_json([absent])[0]["low"] == 0.80
     json.dumps(rows, allow_nan=False)
     measured = Verdict("as evaluation measures it", np.float64(0.9), np.float64(0.1), 0.8, 0.95)
     json.dumps(as_json([measured]), allow_nan=False)
