@@ -21,6 +21,7 @@ import numpy as np
 
 from exaone_ros.bench.processes import domain_of_its_own, node_arguments
 from exaone_ros.errors import ExaoneError
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.ros.children import Child
 from exaone_ros.share import share_path
 from exaone_ros.view.tally import percentiles
@@ -99,6 +100,7 @@ def figures(measured: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@ends_with_its_reader
 def main() -> int:
     """Measure with and without perception; prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench.control_loop")

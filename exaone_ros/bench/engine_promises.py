@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.bench.worker import questions
 from exaone_ros.engine import Engine, EngineService, Picture, Request, TaskAnswer, Ticket
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.share import share_path
 from exaone_ros.tasks import Ask
 from exaone_ros.training.splits import frame_seed
@@ -196,6 +197,7 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1e3, 2)
 
 
+@ends_with_its_reader
 def main() -> int:
     """Print the figures; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench.engine_promises")

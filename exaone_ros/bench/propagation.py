@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from exaone_ros.geometry.tracks import BoxTracker, SeenBox
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.sim import score
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.sim.live import LiveSettings
@@ -146,6 +147,7 @@ def scored(boxes: Sequence[score.Labelled], frame: LabelledFrame) -> tuple[list[
     ], len(boxes) - len(pairs)
 
 
+@ends_with_its_reader
 def main() -> int:
     """Print one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench.propagation")

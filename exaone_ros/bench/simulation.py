@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.sim.live import LiveSettings
 from exaone_ros.sim.sampling import SceneOptions
 from exaone_ros.sim.stepped import SteppedSimulation
@@ -59,6 +60,7 @@ def stepped(seconds: float, camera: bool) -> dict[str, Any]:
     }
 
 
+@ends_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print one JSON line for each figure; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench.simulation", description=__doc__)

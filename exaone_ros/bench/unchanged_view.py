@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from exaone_ros.bench.worker import questions
 from exaone_ros.engine import Engine
 from exaone_ros.engine.unchanged import difference, signature
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.share import share_path
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.training.splits import frame_seed
@@ -136,6 +137,7 @@ def _with_noise(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[n
     return np.clip(image + rng.normal(0, 2.0, image.shape), 0, 255).round().astype(np.uint8)
 
 
+@ends_with_its_reader
 def main() -> int:
     """Print the table; returns 0."""
     from exaone_ros.sim.tabletop import TabletopRenderer

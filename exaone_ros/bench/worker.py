@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.tasks import SYSTEM, Count, Decide, Ground, Task
 
 Answerer = Callable[[NDArray[np.uint8]], tuple[list[str], dict[str, float]]]
@@ -94,6 +95,7 @@ def transformers_generate(model: Path, threads: int, tasks: list[Task]) -> Answe
     return answer
 
 
+@ends_with_its_reader
 def main() -> None:
     """Serve commands until stdin ends."""
     parser = argparse.ArgumentParser()

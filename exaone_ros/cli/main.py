@@ -10,11 +10,13 @@ from exaone_ros.cli import compile as compile_command
 from exaone_ros.cli import doctor as doctor_command
 from exaone_ros.cli import report as report_command
 from exaone_ros.errors import ExaoneError
+from exaone_ros.pipes import ends_with_its_reader
 
 INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 COMMANDS = {"compile": compile_command, "doctor": doctor_command, "report": report_command}
 
 
+@ends_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="exaone", description="EXAONE 4.5 on robots.")

@@ -37,6 +37,7 @@ from exaone_ros.engine.sampling import Sampling
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.service import EngineService
 from exaone_ros.errors import EngineBusy, ExaoneError, ImageError, PromptTooLong, TaskError
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.share import share_path
 from exaone_ros.tasks import SYSTEM, Task
 from exaone_ros.tasks.evidence import Decoded, TokenEvidence
@@ -341,6 +342,7 @@ def _status(answer: TaskAnswer) -> int:
     return 429 if isinstance(error, EngineBusy) else 500
 
 
+@ends_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line until SIGINT or SIGTERM; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.engine.serve", description=__doc__.split("\n")[0])

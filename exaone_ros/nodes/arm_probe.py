@@ -25,6 +25,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from exaone_interfaces.action import RunPolicy
 from exaone_ros.errors import ExaoneError
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.ros import qos
 from exaone_ros.ros.listen import spinning
 
@@ -164,6 +165,7 @@ def measure(node: ArmProbe, commands: int, stops: int) -> dict[str, Any]:
     return {"arrivals_s": arrivals_s, "loop_jitter_p95_ms": jitter_ms, "estop_to_hold_s": latencies_s}
 
 
+@ends_with_its_reader
 def main() -> int:
     """Run the measurement; returns 1 when it cannot be finished."""
     parser = argparse.ArgumentParser()

@@ -23,6 +23,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from exaone_interfaces.msg import ObjectCounts
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.ros import qos
 from exaone_ros.ros.image import rgb_to_image
 from exaone_ros.ros.listen import spinning
@@ -66,6 +67,7 @@ class CamerasProbe(Node):
         self.heard[camera].set()
 
 
+@ends_with_its_reader
 def main() -> int:
     """Wait for the first answer of each camera, then measure for `--seconds`; returns 1 where one never answers."""
     parser = argparse.ArgumentParser()

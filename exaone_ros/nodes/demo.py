@@ -39,6 +39,7 @@ from exaone_ros.nodes.watch import (
     detections_of,
     is_answered,
 )
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.ros.bag import BagRecorder
 from exaone_ros.ros.children import Child, prepare_environment
 from exaone_ros.ros.health import State
@@ -70,6 +71,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@ends_with_its_reader
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns 0 when at least one answer was read, 1 otherwise."""
     arguments = parse(sys.argv[1:] if argv is None else argv)

@@ -22,6 +22,7 @@ from rclpy.action import get_action_client_names_and_types_by_node, get_action_s
 from rclpy.node import Node
 
 from exaone_ros.errors import ExaoneError
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.ros.bringup import PLANS
 from exaone_ros.ros.launch_plan import NodePlan, Value
 from exaone_ros.ros.messages_page import messages_page
@@ -305,6 +306,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+@ends_with_its_reader
 def run_alone() -> int:
     """The same in a process of its own: quiet, and unseen by nodes of the same names on this machine."""
     logging.disable(logging.WARNING)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.ros import action_settings, companion_settings, perception_settings
 from exaone_ros.ros.parameters import Parameter
 
@@ -115,5 +116,12 @@ def _text(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-if __name__ == "__main__":
+@ends_with_its_reader
+def main() -> int:
+    """Print the page; returns 0."""
     sys.stdout.write(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,6 +22,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from exaone_interfaces.msg import ObjectCounts
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.ros.image import rgb_to_image
 from exaone_ros.ros.listen import spinning
 
@@ -72,6 +73,7 @@ def resident_mb(pid: int) -> float:
     return pages * resource.getpagesize() / 2**20
 
 
+@ends_with_its_reader
 def main() -> int:
     """Run until enough answers came; returns 1 when they do not come."""
     parser = argparse.ArgumentParser()

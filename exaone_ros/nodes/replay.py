@@ -24,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from exaone_ros.errors import ExaoneError
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.ros.listen import spinning
 from exaone_ros.ros.replay import BagPlayer
 
@@ -34,6 +35,7 @@ CLOCK_LEAD_IN_S = 0.2
 """From the first time on /clock to the first image: the two come by different topics."""
 
 
+@ends_with_its_reader
 def main(argv: Sequence[str] | None = None) -> int:
     """Play a bag once; returns 0 when it was played to its end."""
     parser = argparse.ArgumentParser(prog="replay", description=__doc__.split("\n\n")[0])

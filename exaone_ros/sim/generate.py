@@ -17,6 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from exaone_ros.errors import ExaoneError
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.share import share_path
 from exaone_ros.sim.export.obj import obj_text, unit_ball
 from exaone_ros.sim.export.parts import bare_inertias, read_link
@@ -85,6 +86,7 @@ def _same(left: str, right: str) -> bool:
         return False
 
 
+@ends_with_its_reader
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 0, or 1 where --check finds a file that is not what the code says."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.sim.generate", description=__doc__.split("\n\n")[0])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from exaone_ros.errors import ExaoneError
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.sim.frame import LabelledFrame
 
 RUN = Path("runs/tabletop")
@@ -134,6 +135,7 @@ def _weights_argument(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+@ends_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)

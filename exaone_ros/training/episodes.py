@@ -23,6 +23,7 @@ from exaone_ros.action.recorder.writer import DatasetWriter
 from exaone_ros.action.robot import Robot, load_robot
 from exaone_ros.action.spec import NS
 from exaone_ros.errors import ActionError, ExaoneError
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.share import share_path
 from exaone_ros.sim.humanoid import JOINTS
 from exaone_ros.sim.mjcf import robot_mjcf
@@ -139,6 +140,7 @@ def record(writer: DatasetWriter, teacher: Teacher, episodes: int, seed: int) ->
         number += 1
 
 
+@ends_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.training.episodes", description=__doc__)

@@ -24,6 +24,7 @@ from exaone_ros.engine.features import BUNDLED_MODEL, COLOUR_GRID, HIDDEN_STATES
 from exaone_ros.errors import DatasetError, ExaoneError
 from exaone_ros.model.flow_graph import build_flow
 from exaone_ros.model.onnx_graph import Weights
+from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.share import share_path
 from exaone_ros.training.flow_network import WIDTH, FlowNetwork
 
@@ -94,6 +95,7 @@ def export(network: FlowNetwork, card: FlowCard, directory: Path) -> None:
     card.write(directory)
 
 
+@ends_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.training.flow_head", description=__doc__)

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import mujoco  # noqa: F401  (modules that pages name import these; without them this file is not collected)
 import pytest
+import torch  # noqa: F401
 
 pytest.importorskip("rclpy")
-pytest.importorskip("mujoco")
-pytest.importorskip("torch")  # of the training, which pages name too
 
 from docs_pages import BLOCK, MODEL_CARDS, PAGES, ROOT
 from support.imports import source_files

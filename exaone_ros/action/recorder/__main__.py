@@ -9,8 +9,10 @@ from pathlib import Path
 
 from exaone_ros.action.recorder import bag, reader, writer
 from exaone_ros.errors import ExaoneError
+from exaone_ros.pipes import ends_with_its_reader
 
 
+@ends_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.action.recorder", description=__doc__)

@@ -1,0 +1,104 @@
+"""Commands end quietly when whoever reads their output goes away."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.imports import PACKAGE, ROOT, source_files
+
+from exaone_ros.pipes import READER_GONE, ends_with_its_reader
+
+DECORATOR = ends_with_its_reader.__name__
+NODE_RUNNER = "run_node"
+"""Nodes print nothing of their own: what they have to say they log, and rclpy lives on where nobody reads that."""
+
+
+def ended(*command: str) -> tuple[int, str]:
+    """(exit status, stderr) of a Python command whose standard output nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, *command], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=300, check=False
+        )
+    finally:
+        os.close(writing)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-m", "exaone_ros.cli.main", "doctor"),
+        ("-c", "from exaone_ros.cli.main import doctor_main; raise SystemExit(doctor_main())"),
+    ],
+    ids=["module", "entry_point"],
+)
+def test_a_command_that_nobody_reads_ends_without_a_word(words: tuple[str, ...]) -> None:
+    assert ended(*words) == (READER_GONE, "")
+
+
+def test_help_that_nobody_reads_ends_without_a_word() -> None:
+    status, said = ended("-m", "exaone_ros.cli.main", "doctor", "--help")
+    assert said == "" and status in (0, READER_GONE), "argparse keeps to itself what it could not write at once"
+
+
+def test_what_a_command_holds_is_given_back_on_the_way(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from exaone_ros.pipes import ends_with_its_reader\n"
+        "@ends_with_its_reader\n"
+        "def main():\n"
+        "    try:\n"
+        "        print('x' * 1_000_000)\n"
+        "    finally:\n"
+        f"        open({str(tmp_path / 'closed')!r}, 'w').close()\n"
+        "sys.exit(main())\n"
+    )
+    assert ended("-c", program) == (READER_GONE, "")
+    assert (tmp_path / "closed").exists()
+
+
+def test_other_broken_pipes_are_errors() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    @ends_with_its_reader
+    def main() -> int:
+        return os.write(writing, b"to a server, say")
+
+    with pytest.raises(BrokenPipeError):
+        main()
+    os.close(writing)
+
+
+def test_a_command_that_is_read_ends_as_it_would() -> None:
+    assert ends_with_its_reader(lambda number: number)(3) == 3
+    with pytest.raises(SystemExit, match="2"):
+        ends_with_its_reader(lambda: sys.exit(2))()
+
+
+def test_every_command_ends_so() -> None:
+    """Whatever can be run with `python -m` or is an executable of the package."""
+    entries = dict.fromkeys(re.findall(r"= {PACKAGE}\.([\w.]+):(\w+)", (ROOT / "setup.py").read_text("utf-8")))
+    assert len(entries) > 10
+    for file in source_files():
+        source = file.read_text(encoding="utf-8")
+        if 'if __name__ == "__main__":' in source:
+            module = ".".join(file.relative_to(ROOT / PACKAGE).with_suffix("").parts)
+            (called,) = re.findall(r'if __name__ == "__main__":\n.*?(\w+)\(\)+\n', source)
+            entries[(module, called)] = None
+    wrong = []
+    for module, name in entries:
+        tree = ast.parse((ROOT / PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+        body = ast.unparse(function)
+        through = f"@{DECORATOR}" in body or f"{NODE_RUNNER}(" in body or "return main(" in body
+        wrong += [] if through else [f"{module}.{name}"]
+    assert wrong == [], f"decorate them with {DECORATOR}"
