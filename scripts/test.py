@@ -1,14 +1,14 @@
 """Run the tests: `python3 scripts/test.py [LANE...]`, every lane without a name. Does its own set-up.
 
 Ends with a table of the lanes and a last line `N passed, N failed`; the exit status is 0 only where nothing failed and
-every lane ran some test. Where a ROS 2 is sourced the lanes run on it, and the ones that install others are left out.
+every lane ran some test, but for those that a slow machine had no time for: they are named above the last line. Where
+a ROS 2 is sourced the lanes run on it, and the ones that install others are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +17,11 @@ from functools import partial
 from provision import lanes
 from provision.environment import Runtime
 from provision.host import find_sourced_ros
-from provision.lanes import Outcome
+from provision.lanes import Outcome, OutOfTime
 from provision.report import ProvisionError, Report
+from provision.sequence import run_in_turn, summary
 
 from setup import TEST_GROUPS, prepare, told
-
-LAST_START_S = 2700.0
-"""No lane begins later than this after the first: the whole ends within 90 minutes, but for the last's second try."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,11 @@ LANES = {
 
 
 def run_lane(lane: Lane, report: Report) -> Outcome:
-    """Run one lane; whatever breaks is its outcome, so that the others still run."""
+    """Run one lane; whatever breaks is its outcome, so that the others still run. Only `OutOfTime` goes through."""
     try:
         return lane.run(report)
+    except OutOfTime:
+        raise
     except ProvisionError as error:
         print(error, file=sys.stderr)
         return Outcome(0, 1, note="its set-up failed")
@@ -88,24 +88,13 @@ def main() -> None:
     sourced = told(lambda _: find_sourced_ros()) is not None
     chosen = options.lanes or [name for name, lane in LANES.items() if not (sourced and lane.wheels_only)]
 
-    rows = []
-    began = time.monotonic()
-    for name in chosen:
-        print(f"\n=== {name}: {LANES[name].title}", flush=True)
-        started = time.monotonic()
-        if started - began > LAST_START_S:
-            outcome = Outcome(0, 1, note=f"not run: {started - began:.0f} s are over; `make test ARGS={name}` runs it")
-        else:
-            outcome = told(partial(run_lane, LANES[name]))
-        rows.append((name, outcome, time.monotonic() - started))
-
-    print(f"\n{'lane':<14}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
-    for name, outcome, took in rows:
-        counts = f"{outcome.passed:>8}{outcome.failed:>8}{outcome.skipped:>9}"
-        print(f"{name:<14}{counts}{took:>9.0f}  {outcome.note}".rstrip())
-    passed, failed = sum(row[1].passed for row in rows), sum(row[1].failed for row in rows)
-    print(f"\n{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
+    rows = run_in_turn(
+        {name: partial(told, partial(run_lane, LANES[name])) for name in chosen},
+        {name: LANES[name].title for name in chosen},
+    )
+    text, status = summary(rows)
+    print(text)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import uuid
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
@@ -36,7 +38,7 @@ LAST_FAILED = ("--last-failed", "--last-failed-no-failures", "none")
 TEST_LIMIT_S = 600
 """A test that takes longer hangs: it is shown where every thread of its process stands, and the lane ends."""
 LIMIT_S = 2400.0
-"""A command of a lane that takes longer is ended."""
+"""A command of a lane that takes longer is ended, and the lane has failed."""
 
 OF_ANY_ROS = ("test/model", "test/engine/backends", "test/engine/tensorrt", "test/bench")
 """Rooms that import no ROS, and whose tests take long."""
@@ -55,12 +57,18 @@ class Outcome:
         failed: tests or checks, at least 1 where the lane itself broke.
         skipped: tests that said why they cannot run here.
         note: what a reader should know, e.g. why the lane broke.
+        out_of_time: it did not begin, or was ended, because the time of the whole run was over: nothing is known of it.
     """
 
     passed: int
     failed: int
     skipped: int = 0
     note: str = ""
+    out_of_time: bool = False
+
+
+class OutOfTime(Exception):
+    """The time of the whole run is over while a command of a lane still runs; it was ended."""
 
 
 def lint(runtime: Runtime) -> Outcome:
@@ -104,7 +112,10 @@ def pytest(
     if first.note or not 0 < first.failed <= MOST_SECOND_TRIES:  # a crash or a bad end gets no second try
         return first
     print(f"-- {first.failed} failed: a second try, on a machine that may be quieter now", flush=True)
-    second = _run_pytest(WORK / f"{name}.second.xml", runtime, env, *cache, *LAST_FAILED, *arguments)
+    try:
+        second = _run_pytest(WORK / f"{name}.second.xml", runtime, env, *cache, *LAST_FAILED, *arguments)
+    except OutOfTime:  # what failed has failed
+        return first
     if second.failed or second.passed != first.failed:
         return first
     return Outcome(first.passed + second.passed, 0, first.skipped, f"{second.passed} passed at the second try only")
@@ -125,19 +136,37 @@ def _run_pytest(results: Path, runtime: Runtime, env: Mapping[str, str], *argume
     return _judged([results] if results.exists() else [], status, "pytest", at)
 
 
+def end_by(moment: float) -> None:
+    """Let no command of a lane run on behind this moment of the monotonic clock; one that does raises `OutOfTime`."""
+    global _ends_at
+    _ends_at = moment
+
+
+_ends_at = math.inf
+
+
 def _bounded(command: Sequence[str], env: Mapping[str, str]) -> int:
-    """Run a command in the root for at most `LIMIT_S`; returns its exit status."""
+    """Run a command in the root for at most `LIMIT_S`; returns its exit status.
+
+    Raises:
+        OutOfTime: the time of the whole run was over first.
+    """
+    left = max(0.0, _ends_at - time.monotonic())
     with subprocess.Popen(command, cwd=ROOT, env=env) as process:
         try:
-            return process.wait(LIMIT_S)
+            return process.wait(min(left, LIMIT_S))
         except subprocess.TimeoutExpired:
-            print(f"-- not done after {LIMIT_S:g} s: ended", flush=True)
+            late = "the time of the whole run is over" if left < LIMIT_S else f"not done after {LIMIT_S:g} s"
+            print(f"-- {late}: ended", flush=True)
             process.send_signal(signal.SIGABRT)  # pytest says where it stands
             try:
-                return process.wait(60.0)
+                status = process.wait(60.0)
             except subprocess.TimeoutExpired:
                 process.kill()
-                return process.wait()
+                status = process.wait()
+            if left < LIMIT_S:
+                raise OutOfTime from None
+            return status
         except BaseException:
             process.kill()
             raise

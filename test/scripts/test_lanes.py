@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from provision import lanes
 from provision.environment import Runtime
 from provision.report import Report
+from provision.sequence import LAST_START_S, WHOLE_S, run_in_turn, summary
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -146,3 +150,77 @@ def test_tensorrt_rtx_lies_over_the_environment_and_must_be_there(
     monkeypatch.setattr(lanes.platform, "machine", lambda: "aarch64")
     outcome = lanes.tensorrt_rtx(runtime, Report(tmp_path / "log"))
     assert (outcome.passed, outcome.failed) == (0, 0) and "no wheel for Linux aarch64" in outcome.note
+
+
+@pytest.fixture
+def unlimited() -> Iterator[None]:
+    """The time of a run, as before."""
+    yield
+    lanes.end_by(math.inf)
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_a_command_ends_with_the_time_of_the_whole_run() -> None:
+    lanes.end_by(time.monotonic())
+    with pytest.raises(lanes.OutOfTime):
+        lanes._bounded([sys.executable, "-c", "import threading; threading.Event().wait(600)"], {"PATH": "/usr/bin"})
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_what_failed_stays_failed_where_there_is_no_time_for_a_second_try(
+    here: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[object] = []
+
+    def run(*_arguments: object) -> lanes.Outcome:
+        tries.append(1)
+        if len(tries) > 1:
+            raise lanes.OutOfTime
+        return lanes.Outcome(5, 1)
+
+    monkeypatch.setattr(lanes, "_run_pytest", run)
+    assert lanes.pytest("lane", here, require=()) == lanes.Outcome(5, 1) and len(tries) == 2
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_lanes_that_there_is_no_time_for_are_named_and_no_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    ends: list[float] = []
+    monkeypatch.setattr(lanes, "end_by", ends.append)
+
+    def taking(seconds: float, outcome: lanes.Outcome | None) -> Callable[[], lanes.Outcome]:
+        def run() -> lanes.Outcome:
+            now[0] += seconds
+            if outcome is None:
+                raise lanes.OutOfTime
+            return outcome
+
+        return run
+
+    chosen = {
+        "quick": taking(LAST_START_S, lanes.Outcome(3, 0)),
+        "cut": taking(500.0, None),
+        "late": taking(0.0, lanes.Outcome(9, 9)),
+    }
+    rows = run_in_turn(chosen, dict.fromkeys(chosen, "proves something"), clock=lambda: now[0])
+    assert ends == [100.0 + WHOLE_S]
+    assert [(name, outcome.passed, outcome.failed, outcome.out_of_time) for name, outcome, _ in rows] == [
+        ("quick", 3, 0, False), ("cut", 0, 0, True), ("late", 0, 0, True),
+    ]  # fmt: skip
+    text, status = summary(rows)
+    assert status == 0 and text.endswith("\n3 passed, 0 failed")
+    assert "not finished: it began when 3000 s were over" in text and "not run: 3500 s were over" in text
+    assert 'NOT TESTED for lack of time: cut, late; `make test ARGS="cut late"` runs the rest.' in text
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        ([lanes.Outcome(3, 0)], 0),
+        ([lanes.Outcome(3, 0), lanes.Outcome(8, 1)], 1),
+        ([lanes.Outcome(0, 0, note="not run: no wheel")], 0),
+        ([lanes.Outcome(0, 0, out_of_time=True)], 1),
+    ],
+)
+def test_a_run_is_as_good_as_its_lanes(outcomes: list[lanes.Outcome], status: int) -> None:
+    assert summary([(f"lane{i}", outcome, 1.0) for i, outcome in enumerate(outcomes)])[1] == status
