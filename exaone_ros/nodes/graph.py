@@ -114,8 +114,19 @@ def graphs(
             one all of them are.
 
     Raises:
-        ExaoneError: a node cannot be made.
+        ExaoneError: a node cannot be made, or one topic is given for several cameras.
     """
+    if cameras and image_topic:
+        raise ExaoneError(
+            f"--image-topic is '{image_topic}', but the cameras have names ({', '.join(cameras)}); expected their "
+            f"topics in the file of --params-file, as '{cameras[0]}.image_topic' of the perception node"
+        )
+    if len(cameras) > 1 and depth_topic.startswith("/"):
+        raise ExaoneError(
+            f"--depth-topic is '{depth_topic}', but there are {len(cameras)} cameras; expected a relative name, which "
+            f"each has in its namespace ({NAMESPACE}/{cameras[0]}), or 'depth_topic' of each companion in the file of "
+            "--params-file"
+        )
     files = (params_file,) if params_file else ()
     everything: dict[str, Value] = {"depth_topic": "depth", "track": True, "target_frame": "map"}
     seeing = {} if params_file else everything
@@ -259,7 +270,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Print the policy, the page or the bare graphs; or write the pages to where they lie in a checkout."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.nodes.graph")
     parser.add_argument("what", choices=("policy", "page", "json", "write"))
-    parser.add_argument("--image-topic", default="", help="of your camera, for a policy of your own")
+    parser.add_argument("--image-topic", default="", help="of your camera, for a policy of your own; without --cameras")
     parser.add_argument("--depth-topic", default="", help="of your camera")
     parser.add_argument("--cameras", nargs="+", default=(), help="names of several cameras, as the parameter")
     parser.add_argument("--params-file", default="", help="YAML file of your nodes' parameters")
@@ -275,6 +286,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    own = options.image_topic or options.depth_topic or options.cameras or options.params_file
+    if options.launch and own:
+        raise ExaoneError("--launch takes names and parameters from the launch file; give them as ARGUMENT:=VALUE")
+    if options.what == "write" and (options.launch or own):
+        raise ExaoneError(
+            "'write' writes the package's own files, of the default names; print what you want of yours into a "
+            "file: python -m exaone_ros.nodes.graph policy ... > policy.xml"
+        )
     if options.launch:
         name, *words = options.launch
         wrong = [word for word in words if ":=" not in word]

@@ -117,6 +117,30 @@ def test_what_a_policy_cannot_be_made_for_is_named(
     assert reason in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (
+            ("policy", "--cameras", "front", "wrist", "--image-topic", "/c"),
+            "'front.image_topic' of the perception node",
+        ),
+        (("policy", "--cameras", "front", "wrist", "--depth-topic", "/d"), "expected a relative name"),
+        (("policy", "--image-topic", "/c", "--launch", "demo"), "as ARGUMENT:=VALUE"),
+        (("write", "--launch", "demo"), "'write' writes the package's own files"),
+        (("write", "--image-topic", "/c"), "'write' writes the package's own files"),
+        (("write", "--params-file", "mine.yaml"), "'write' writes the package's own files"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    words: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = {name: (ROOT / name).read_bytes() for name in (graph.POLICY, graph.DEMO_POLICY, graph.PAGE, graph.MESSAGES)}
+    assert graph.run(list(words)) == 1
+    said = capsys.readouterr()
+    assert reason in said.err and not said.out
+    assert kept == {name: (ROOT / name).read_bytes() for name in kept}
+
+
 def test_a_file_of_parameters_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert graph.run(["policy", "--params-file", "no/such.yaml"]) == 1
     assert "'no/such.yaml'; expected the path of a file" in capsys.readouterr().err
