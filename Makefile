@@ -9,7 +9,7 @@ RUN = $(PYTHON) scripts/run.py --ros $(ROS)
 .PHONY: help setup demo test bench gpu-check lint format clean
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1	/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1	/' | expand -t 20
 
 setup:  ## make this machine ready to run the nodes
 	@$(PYTHON) scripts/setup.py --ros $(ROS)
