@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -78,13 +79,14 @@ class Batch:
         What fails here fails the sequences of this call only.
         """
         members = [(slot, self.running[slot]) for slot in slots if not self.running[slot].finished]
+        parts = self._parts(members)
         try:
-            drafts = self._drafts(members, meter)
+            drafts = self._drafts(parts, meter)
         except ExaoneError as error:
             for _, sequence in members:
                 sequence.fail(error)
             return Step(tuple(slot for slot, _ in members), prefilling=False)
-        rows = self._rows(members, drafts)
+        rows = self._rows(parts, drafts)
         prefilling = any(self.running[row.slot].reading for row in rows)
         step = Step(tuple(row.slot for row in rows), prefilling)
         if not rows:
@@ -105,39 +107,75 @@ class Batch:
             for row, row_logits in zip(rows, logits, strict=True):
                 sequence = self.running[row.slot]
                 if row.logits:
-                    before = sequence.guesses_accepted
-                    sequence.advance(row_logits, drafts.get(row.slot, ()))
-                    meter.add("drafts_accepted", sequence.guesses_accepted - before)
+                    accepted, drafted = sequence.guesses_accepted, sequence.guesses_drafted
+                    draft = drafts.get(row.slot, ())
+                    sequence.advance(row_logits, draft)
+                    if draft:  # what turned out to be forced was no guess
+                        meter.add("drafts_accepted", sequence.guesses_accepted - accepted)
+                        meter.add("tokens_drafted", sequence.guesses_drafted - drafted)
                     if self._speculator is not None and sequence.outcome in (Outcome.DONE, Outcome.BUDGET):
                         self._speculator.learn(sequence)
                 else:
                     self.running[row.slot].read(row.tokens.size)
         return step
 
-    def _drafts(self, members: list[tuple[int, Sequence]], meter: Meter) -> dict[int, list[int]]:
-        """What is guessed behind the next tokens of sequences that have read their prompt, by slot."""
-        decoding = {slot: sequence for slot, sequence in members if not sequence.reading}
-        if self._speculator is None or not decoding:
-            return {}
-        before = sum(sequence.guesses_drafted for sequence in decoding.values())
-        with meter.measure("draft_s"):
-            drafts = self._speculator.drafts(decoding)
-        meter.add("tokens_drafted", sum(sequence.guesses_drafted for sequence in decoding.values()) - before)
-        return drafts
-
-    def _rows(self, members: list[tuple[int, Sequence]], drafts: Mapping[int, list[int]]) -> list[Row]:
-        rows = []
+    def _parts(self, members: list[tuple[int, Sequence]]) -> list[_Part]:
+        """Who takes part, and with which tokens."""
+        parts = []
         room = self._prefill_tokens
         for slot, sequence in members:
-            due: list[int] = sequence.due
-            if sequence.reading:
+            due = sequence.due
+            if not sequence.reading:
+                parts.append(_Part(slot, sequence, due, True))
+            elif room:  # else its turn comes when the prompts before it are read
                 tokens = due[:room]
                 room -= len(tokens)
-                if not tokens:
-                    continue  # its turn comes when the prompts before it are read
-                wanted = int(len(tokens) == len(due))
-            else:
-                draft = drafts.get(slot, [])
-                tokens, wanted = due + draft, 1 + len(draft)
-            rows.append(Row(slot, sequence.length, np.array(tokens, np.int64), logits=wanted))
+                parts.append(_Part(slot, sequence, tokens, len(tokens) == len(due)))
+        return parts
+
+    def _drafts(self, parts: list[_Part], meter: Meter) -> dict[int, list[int]]:
+        """What is guessed behind the tokens of sequences that run all that are due, by slot."""
+        whole = {part.slot: part.sequence for part in parts if part.whole}
+        if self._speculator is None or not whole:
+            return {}
+        before = sum(sequence.guesses_drafted for sequence in whole.values())
+        with meter.measure("draft_s"):
+            drafts = self._speculator.drafts(whole, _room_behind_prompts(parts))
+        meter.add("tokens_drafted", sum(sequence.guesses_drafted for sequence in whole.values()) - before)
+        return drafts
+
+    def _rows(self, parts: list[_Part], drafts: Mapping[int, list[int]]) -> list[Row]:
+        rows = []
+        for slot, sequence, tokens, whole in parts:
+            draft = drafts.get(slot, [])
+            wanted = 1 + len(draft) if whole else 0
+            rows.append(Row(slot, sequence.length, np.array(tokens + draft, np.int64), logits=wanted))
         return rows
+
+
+class _Part(NamedTuple):
+    """A sequence's part in one call of the decoder.
+
+    Attributes:
+        slot: where it lies.
+        sequence: which.
+        tokens: that are due and run now.
+        whole: they are all that are due, so that there is something to choose behind them.
+    """
+
+    slot: int
+    sequence: Sequence
+    tokens: list[int]
+    whole: bool
+
+
+def _room_behind_prompts(parts: list[_Part]) -> dict[int, int]:
+    """Tokens of a draft that cost nothing behind each prompt, by slot: all rows of a run are as long as the longest.
+
+    A prompt that runs alone is not limited: its draft costs no other row anything.
+    """
+    if len(parts) == 1:
+        return {}
+    prompts = {part.slot: len(part.tokens) for part in parts if part.sequence.reading}
+    longest = max(prompts.values(), default=0)
+    return {slot: longest - length for slot, length in prompts.items()}

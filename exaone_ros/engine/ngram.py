@@ -1,4 +1,4 @@
-"""Drafts from habit: what the grammar will have spelled in any case, and what has mostly followed the last tokens.
+"""Drafts from habit: what the grammar will have spelled in any case, and what has often followed the last tokens.
 
 Answers under a schema repeat themselves: the same keys, brackets and words around values that nobody can foretell. The
 rules force such text, but not always its tokens (a closing quote may be a token of its own or begin a longer one), and
@@ -15,56 +15,97 @@ if TYPE_CHECKING:
     from exaone_ros.engine.sequence import Sequence
     from exaone_ros.engine.speculation import Draft
 
-ORDERS = (3, 1)
-"""Tokens that are looked back on; the longer look goes first."""
-SURE = 3
-"""How often, net of the times when it did not, a token must have followed before it is drafted."""
-MOST_SURE = 8
-"""Bounds the memory of the past: after so many more failures than this nothing is drafted any more."""
+LOOK_BACK = 3
+SEEN = 3
+"""How often a context must have been seen before anything is drafted behind it."""
+LIKELY = 1 / 8
+"""Least chance of a token that is drafted, with those before it in the draft. A step that is saved costs as much as
+some forty tokens that were run for nothing (bundled checkpoint, two cores), but a lower bound gained nothing more."""
+FOLLOWERS_KEPT = 8
+MOST_SEEN = 64
+"""Bounds the memory of the past: here all counts are halved, so that new habits show soon."""
 CONTEXTS_KEPT = 1 << 14
 
 
 class NgramTable:
-    """The token that mostly follows a few others. Forgets the oldest; not thread-safe.
+    """What has followed a few others, and how often. Forgets the oldest; not thread-safe.
 
-    One candidate and one saturating count for each context, as in a processor's branch predictor: a token that follows
-    raises its count, another one lowers it, and takes its place at zero. So a context that is followed by anything
-    never becomes sure, and one that changes its habit is unlearned soon.
+    A context is the last three tokens, the last one, or the one before the last: a number that was never seen stands
+    where numbers are followed by the same. The first of them behind which something is likely decides.
     """
 
     def __init__(self) -> None:
         self._followers: OrderedDict[tuple[int, ...], list[int]] = OrderedDict()
+        """By context how often it was seen, then tokens and their counts in turn, the most frequent first."""
 
     def learn(self, tokens: list[int], start: int) -> None:
         """What followed what in `tokens`, from index `start` on."""
         followers = self._followers
-        for at in range(max(start, ORDERS[0]), len(tokens)):
-            token = tokens[at]
-            for order in ORDERS:
-                context = tuple(tokens[at - order : at])
+        for at in range(max(start, LOOK_BACK), len(tokens)):
+            for context in _contexts(tokens, at):
                 found = followers.get(context)
                 if found is None:
-                    followers[context] = [token, 1]
-                elif found[0] == token:
-                    found[1] = min(found[1] + 1, MOST_SURE)
-                elif found[1] > 0:
-                    found[1] -= 1
+                    followers[context] = [1, tokens[at], 1]
                 else:
-                    found[:] = token, 1
+                    _count(found, tokens[at])
         while len(followers) > CONTEXTS_KEPT:
             followers.popitem(last=False)
 
-    def follows(self, tokens: list[int]) -> int | None:
-        """The token that is likely to follow; None where nobody can tell."""
-        for order in ORDERS:
-            found = self._followers.get(tuple(tokens[-order:]))
-            if found is not None and found[1] >= SURE:
-                return found[0]
-        return None
+    def follows(self, tokens: list[int], least: float = LIKELY) -> tuple[int, float] | None:
+        """The likely next token with its chance, 0..1; None where nothing has a chance of at least `least`.
+
+        The chance is that of one time less than it came true: what came once says nothing. The token before the last
+        says little, and is heard where more speaks for its follower than against it.
+        """
+        if len(tokens) < LOOK_BACK:
+            return None
+        three, last, before = _contexts(tokens, len(tokens))
+        return self._likely(three, least) or self._likely(last, least) or self._likely(before, max(least, 0.5))
+
+    def habitual(self, tokens: list[int]) -> int | None:
+        """What has followed the last three tokens more often than not; None where nothing has."""
+        found = self._likely(_contexts(tokens, len(tokens))[0], 0.5) if len(tokens) >= LOOK_BACK else None
+        return found and found[0]
+
+    def _likely(self, context: tuple[int, ...], least: float) -> tuple[int, float] | None:
+        found = self._followers.get(context)
+        if found is None or found[0] < SEEN:
+            return None
+        chance = (found[2] - 1) / found[0]
+        return (found[1], chance) if chance >= least else None
+
+
+def _contexts(tokens: list[int], at: int) -> tuple[tuple[int, ...], ...]:
+    """What stands before index `at`; the number of tokens, or -1, tells the three kinds apart."""
+    before, last = tokens[at - 2], tokens[at - 1]
+    return (tokens[at - 3], before, last), (last,), (-1, before)
+
+
+def _count(found: list[int], token: int) -> None:
+    """Count one more follower of a context; see `NgramTable` for how they are kept."""
+    found[0] += 1
+    for place in range(1, len(found), 2):
+        if found[place] == token:
+            at = place
+            found[at + 1] += 1
+            while at > 1 and found[at + 1] > found[at - 1]:
+                found[at - 2 : at + 2] = found[at], found[at + 1], found[at - 2], found[at - 1]
+                at -= 2
+            break
+    else:
+        if len(found) <= 2 * FOLLOWERS_KEPT:
+            found += token, 1
+        elif found[-1] > 1:
+            found[-1] -= 1
+        else:
+            found[-2:] = token, 1
+    if found[0] >= MOST_SEEN:
+        pairs = [(found[at], found[at + 1] // 2) for at in range(1, len(found), 2) if found[at + 1] > 1]
+        found[:] = found[0] // 2, *(number for pair in pairs or [(token, 1)] for number in pair)
 
 
 class Habit:
-    """Drafts the tokenizer's own spelling of forced text, and behind it what the table is sure of. A `Drafter`.
+    """Drafts the tokenizer's own spelling of forced text, and behind it what is likely. A `Drafter`.
 
     Drafts are short and cost no look at the grammar: what it does not allow is found out when they are verified.
 
@@ -78,14 +119,19 @@ class Habit:
 
     def extend(self, drafts: Mapping[int, tuple[Sequence, Draft]]) -> None:
         for sequence, draft in drafts.values():
+            recent = sequence.latest(LOOK_BACK)
             guesses = list(draft.spelled())
-            recent = sequence.latest(ORDERS[0]) + guesses
-            while len(guesses) < self._most and (token := self._table.follows(recent)) is not None:
-                guesses.append(token)
-                recent.append(token)
+            if guesses and self._table.habitual(recent) not in (None, guesses[0]):
+                guesses = []  # a token that reaches over the end of the forced text
+            recent = recent + guesses
+            chance = 1.0
+            while len(guesses) < self._most and (found := self._table.follows(recent, LIKELY / chance)) is not None:
+                guesses.append(found[0])
+                recent.append(found[0])
+                chance *= found[1]
             draft.presume(guesses[: self._most])
 
     def learn(self, sequence: Sequence) -> None:
-        written = len(sequence.written)
-        tokens = sequence.latest(written + ORDERS[0])
-        self._table.learn(tokens, len(tokens) - written)
+        chosen = len(sequence.written) - sequence.opening
+        tokens = sequence.latest(chosen + LOOK_BACK)
+        self._table.learn(tokens, len(tokens) - chosen)

@@ -109,9 +109,12 @@ class Sequence:
         self.tokens_sampled = 0
         self.tokens_forced = 0
         self.guesses_drafted = 0
-        """Tokens guessed in drafts; where they are checked against the grammar, without those that they force."""
+        """Tokens guessed in drafts, without those that their guesses are known to force: of a draft that nobody checked
+        against the grammar, that is known where it came true."""
         self.guesses_accepted = 0
         """Those of them that were then chosen."""
+        self.unchecked = False
+        """Whether nobody checked the last draft against the grammar."""
         self.last_draft: tuple[int, bool] | None = None
         """How many guesses of the last step came true, and whether its draft was right to its end; None: no draft."""
         self._table = table
@@ -135,6 +138,8 @@ class Sequence:
         answer = FreeText(table) if question.schema is None else grammars.start(question.schema)
         self._constraints.append(answer)
         self._settle()
+        self.opening = len(self.written)
+        """Tokens behind the prompt that were there before anything was chosen."""
 
     @property
     def finished(self) -> bool:
@@ -201,7 +206,10 @@ class Sequence:
                 self._settle()
                 due = self._pending
                 foreseen = _common(due, drafted[at:])
-                self.guesses_accepted += foreseen > 0
+                if foreseen:
+                    self.guesses_accepted += 1
+                    if self.unchecked:
+                        self.guesses_drafted -= foreseen - 1
                 if self.finished or foreseen < len(due):
                     break
                 self.read(foreseen)
@@ -213,10 +221,16 @@ class Sequence:
         whole = at + foreseen >= len(drafted)
         self.last_draft = (self.guesses_accepted - accepted_before, whole) if drafted else None
 
-    def draft(self, context: int) -> Draft:
-        """An empty draft behind `next_tokens`; `context`: tokens that fit into a slot."""
+    def draft(self, context: int, most: int | None = None) -> Draft:
+        """An empty draft behind `next_tokens`.
+
+        Args:
+            context: tokens that fit into a slot.
+            most: tokens of the draft; None = as many as fit.
+        """
         due = self._pending.copy()
-        return Draft(self._constraints, due, context - self._length - len(due))
+        room = context - self._length - len(due)
+        return Draft(self._constraints, due, room if most is None else min(room, most))
 
     @property
     def written(self) -> tuple[int, ...]:

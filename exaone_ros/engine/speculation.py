@@ -48,8 +48,8 @@ class Speculation:
         mtp: guesses of the checkpoint's MTP layer in a step at most, 0 to 3, where there is no last answer to draft
             from, or where it has just foreseen nothing; 0 = none. Needs a backend and a checkpoint that have the layer.
         ngram: tokens drafted in a step at most, 0 to 16, of forced text whose spelling in tokens is left open, and of
-            what has mostly followed the last tokens in earlier answers of any question, where the last answer has
-            nothing or has just foreseen nothing; 0 = none. Asks no model, and is seldom wrong.
+            what has often followed the last tokens in earlier answers of any question, where the last answer has
+            nothing or has just foreseen nothing; 0 = none. Asks no model.
 
     Raises:
         EngineError: a value is out of range.
@@ -94,6 +94,8 @@ class Draft:
         self.tokens: list[int] = []
         """Guesses, each with what it forces."""
         self.guesses = 0
+        self.unchecked = False
+        """Whether the guesses were taken without a look at the rules: what they force is then counted among them."""
         self.open = room > 0 and bool(constraints)
         """More may be guessed."""
 
@@ -113,7 +115,7 @@ class Draft:
     def presume(self, tokens: list[int]) -> None:
         """Take tokens that nobody has checked against the rules; ends the draft."""
         self.tokens += tokens[: max(0, self._room - len(self.tokens))]
-        self.guesses = len(self.tokens)
+        self.guesses, self.unchecked = len(self.tokens), True
         self.open = False
 
     def take(self, token: int) -> None:
@@ -228,7 +230,11 @@ class MtpLayer:
         self._backend, self._most = layer, most
 
     def extend(self, drafts: Mapping[int, tuple[Sequence, Draft]]) -> None:
-        waiting = {slot: pair for slot, pair in drafts.items() if len(pair[1].due) <= LONGEST_CHAIN}
+        waiting = {
+            slot: (sequence, draft)
+            for slot, (sequence, draft) in drafts.items()
+            if not sequence.reading and len(draft.due) <= LONGEST_CHAIN
+        }
         for _ in range(self._most):
             waiting = {
                 slot: (sequence, draft)
@@ -271,15 +277,19 @@ class Speculator:
         everybody: tuple[Drafter | None, ...] = (self._previous, self._habit, self._mtp)
         self._drafters = [drafter for drafter in everybody if drafter is not None]
 
-    def drafts(self, sequences: Mapping[int, Sequence]) -> dict[int, list[int]]:
+    def drafts(self, sequences: Mapping[int, Sequence], room: Mapping[int, int] | None = None) -> dict[int, list[int]]:
         """Tokens to run behind those that are due, by slot; sequences for which nothing is guessed are left out.
+
+        Args:
+            sequences: by slot.
+            room: tokens of a draft at most, by slot; slots that it leaves out are not limited.
 
         Raises:
             EngineError: the backend failed.
         """
         open_: dict[int, tuple[Sequence, Draft]] = {}
         for slot, sequence in sequences.items():
-            draft = sequence.draft(self._context)
+            draft = sequence.draft(self._context, None if room is None else room.get(slot))
             if draft.open:
                 open_[slot] = sequence, draft
         made: dict[int, list[int]] = {}
@@ -295,6 +305,7 @@ class Speculator:
             if draft.tokens:
                 made[slot] = draft.tokens
                 sequence.guesses_drafted += draft.guesses
+                sequence.unchecked = draft.unchecked
         return made
 
     def learn(self, sequence: Sequence) -> None:

@@ -22,7 +22,8 @@ class Timings:
         decode_steps: calls of the decoder counted in `decode_s`.
         tokens_sampled: chosen from logits.
         tokens_forced: written without a choice, by the grammar or at a reasoning budget.
-        tokens_drafted: guessed ahead; where guesses are checked against the grammar, without those that a guess forces.
+        tokens_drafted: guessed ahead, without those that a guess is known to force: of drafts by habit (`ngram`), which
+            nobody checks against the grammar, that is known where they came true.
         drafts_accepted: of the guesses, those that were then chosen: steps saved are fewer, as questions share a step.
     """
 
