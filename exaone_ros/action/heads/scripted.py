@@ -105,6 +105,8 @@ class ReplayHead:
         if recorded.ndim != 2 or recorded.shape[1] != len(spec.joints) or len(recorded) == 0:
             shape = list(recorded.shape)
             raise ActionError(f"replay head: recording has shape {shape}; expected [N, {len(spec.joints)}]")
+        if not (math.isfinite(fps) and fps > 0):
+            raise ActionError(f"replay head: recording has {fps!r} actions per second; expected more than 0")
         outside = ~np.isfinite(recorded) | (recorded < spec.lower - 1e-6) | (recorded > spec.upper + 1e-6)
         if outside.any():
             step, joint = np.argwhere(outside)[0]

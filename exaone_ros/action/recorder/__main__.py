@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="what a dataset holds")
     show.add_argument("root", type=Path)
-    recover = commands.add_parser("recover", help="finish what a kill interrupted; never while something records")
+    recover = commands.add_parser("recover", help="finish what a kill interrupted")
     recover.add_argument("root", type=Path)
     convert = commands.add_parser("from-bag", help="one episode out of a ROS 2 bag (db3 or MCAP)")
     bag.add_arguments(convert)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -63,7 +64,10 @@ class VideoEncoder:
         self.path, self.height, self.width, self.fps, self.codec = path, height, width, fps, codec
         self.frames = 0
         self._samples: list[NDArray[np.uint8]] = []
-        self._container = av.open(str(path), "w", format="mp4")
+        try:
+            self._container = av.open(str(path), "w", format="mp4")
+        except (OSError, av.error.FFmpegError) as error:
+            raise DatasetError(f"video {path} cannot be written: {error}") from error
         self._stream = self._container.add_stream(name, rate=Fraction(fps).limit_denominator(1000), options=options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.codec_context.thread_count = 1  # recording runs beside perception and control
@@ -72,7 +76,7 @@ class VideoEncoder:
         """Encode one frame, uint8 RGB [H, W, 3].
 
         Raises:
-            DatasetError: of another size than the video.
+            DatasetError: of another size than the video, or it cannot be written, e.g. on a full disk.
         """
         if image.shape != (self.height, self.width, 3):
             expected = [self.height, self.width, 3]
@@ -82,18 +86,36 @@ class VideoEncoder:
             self._samples.append(image[::step, ::step].copy())
         frame = _av().VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts = self.frames
-        for packet in self._stream.encode(frame):
-            self._container.mux(packet)
+        try:
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        except (OSError, _av().error.FFmpegError) as error:
+            raise DatasetError(f"video {self.path} cannot be written: {error}") from error
         self.frames += 1
 
     def close(self) -> None:
-        """Finish the file; may be called twice."""
-        if self._container is None:
+        """Finish the file; may be called twice.
+
+        Raises:
+            DatasetError: it cannot be written, e.g. on a full disk.
+        """
+        container, self._container = self._container, None
+        if container is None:
             return
-        for packet in self._stream.encode():
-            self._container.mux(packet)
-        self._container.close()
-        self._container = None
+        failures = (OSError, _av().error.FFmpegError)
+        try:
+            for packet in self._stream.encode():
+                container.mux(packet)
+            container.close()
+        except failures as error:
+            with suppress(*failures):
+                container.close()  # gives the file back
+            raise DatasetError(f"video {self.path} cannot be written: {error}") from error
+
+    def abandon(self) -> None:
+        """End without caring whether the file is whole; may be called twice."""
+        with suppress(DatasetError):
+            self.close()
 
     def info(self) -> dict[str, Any]:
         """LeRobot's ``info`` of a video feature."""

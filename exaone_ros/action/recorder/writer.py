@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,20 +52,23 @@ class DatasetWriter:
         self._encoders: dict[str, VideoEncoder] = {}
         self._frames: dict[str, list[Any]] = {}
         self._open = False
-        new = not (self.root / layout.INFO).exists()
-        if new and _holds_something_else(self.root):
-            raise DatasetError(f"{self.root} is not empty and no dataset; choose another directory")
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.root)
-        try:
-            if new:
-                self._create()
-            self._check_same()
-            recover(self.root)
-        except BaseException:
-            self._lock.close()
-            raise
-        self._episodes = tables.read_episodes(self.root)
+        self._broken: DatasetError | None = None
+        self._waiting = False  # a finished episode could not be put in place
+        with _named(f"{self.root} cannot be recorded into"):
+            new = not (self.root / layout.INFO).exists()
+            if new and _holds_something_else(self.root):
+                raise DatasetError(f"{self.root} is not empty and no dataset; choose another directory")
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.root)
+            try:
+                if new:
+                    self._create()
+                self._check_same()
+                _finish_all(self.root)
+                self._episodes = tables.read_episodes(self.root)
+            except BaseException:
+                self._lock.close()
+                raise
 
     @property
     def episodes(self) -> int:
@@ -100,9 +104,13 @@ class DatasetWriter:
     def _check_same(self) -> None:
         spec = tables.read_spec(self.root)
         if spec.hash != self.spec.hash:
+            others = [
+                f"{name} ({a}, here {b})" if len(f"{a}{b}") < 80 else name
+                for name, a, b in _differences(spec, self.spec)
+            ]
             raise DatasetError(
-                f"{self.root} was recorded with spec {spec.hash} of '{spec.embodiment}'; this one is "
-                f"{self.spec.hash} of '{self.spec.embodiment}': record into another directory"
+                f"{self.root} was recorded with spec {spec.hash} of '{spec.embodiment}'; this one is {self.spec.hash} "
+                f"of '{self.spec.embodiment}', with another {', another '.join(others)}: record into another directory"
             )
         features = layout.read_json(self.root / layout.INFO)["features"]
         for key, feature in self._features.items():
@@ -119,9 +127,11 @@ class DatasetWriter:
             decision: the choice that was acted on; "" where there was none.
 
         Raises:
-            DatasetError: the action or an image is not as the spec says; the frame is left out.
+            DatasetError: the action or an image is not as the spec says: the frame is left out. Or it cannot be
+                written, e.g. on a full disk: then the episode can only be discarded, and this is raised until it is.
             ActionError: the observation does not fit the spec; the frame is left out.
         """
+        self._check_whole()
         observation.check(self.spec)
         command = np.asarray(action, np.float32)
         if command.shape != (len(self.spec.joints),) or not np.isfinite(command).all():
@@ -133,23 +143,42 @@ class DatasetWriter:
             if shape != tuple(self._image_shapes[camera]):
                 expected = self._image_shapes[camera]
                 raise DatasetError(f"image of '{camera}' is {shape} (height, width); expected {expected}")
-        if not self._open:
-            self._begin()
-        for camera, encoder in self._encoders.items():
-            encoder.add(observation.images[camera])
+        with self._breaking("the frame"):
+            if not self._open:
+                self._begin()
+            for camera, encoder in self._encoders.items():
+                encoder.add(observation.images[camera])
         values = (np.asarray(observation.state), command, decision, observation.task)
         for key, value in zip(self._frames, values, strict=True):
             self._frames[key].append(value)
 
     def _begin(self) -> None:
+        if self._waiting:
+            _finish_all(self.root)
+            self._waiting = False
         staging = self._staging
+        if staging.exists():
+            shutil.rmtree(staging)  # of an episode that could not be discarded
         staging.mkdir(parents=True)
-        self._frames = {schemas.STATE: [], schemas.ACTION: [], schemas.DECISION: [], "task": []}
-        self._encoders = {
-            camera: VideoEncoder(staging / f"{i}.mp4", *self._image_shapes[camera], self.spec.fps, self._codec)
-            for i, camera in enumerate(self.spec.cameras)
-        }
         self._open = True
+        self._frames = {schemas.STATE: [], schemas.ACTION: [], schemas.DECISION: [], "task": []}
+        for i, camera in enumerate(self.spec.cameras):
+            path = staging / f"{i}.mp4"
+            self._encoders[camera] = VideoEncoder(path, *self._image_shapes[camera], self.spec.fps, self._codec)
+
+    @contextmanager
+    def _breaking(self, what: str) -> Iterator[None]:
+        """Whatever cannot be written inside of it breaks the episode: a part of its frames may be missing."""
+        try:
+            with _named(f"{self.root}: {what} of episode {self.episodes} cannot be written"):
+                yield
+        except DatasetError as error:
+            self._broken = error
+            raise
+
+    def _check_whole(self) -> None:
+        if self._broken is not None:
+            raise DatasetError(f"{self._broken}; discard this episode before the next one") from self._broken
 
     @property
     def _staging(self) -> Path:
@@ -162,24 +191,30 @@ class DatasetWriter:
             Its index.
 
         Raises:
-            DatasetError: it has no frames.
+            DatasetError: it has no frames; or it cannot be written, e.g. on a full disk: then it can only be discarded,
+                unless the message says that it is saved. Episodes that were finished before are not touched.
         """
+        self._check_whole()
         if not self._open:
             raise DatasetError("there is no episode to save: no frame was added")
         index, staging = self.episodes, self._staging
         place = layout.place(index)
         moves = {"data.parquet": layout.DATA.format(**place), "episode.parquet": layout.EPISODES.format(**place)}
-        for i, (camera, encoder) in enumerate(self._encoders.items()):
-            encoder.close()
-            layout.sync(encoder.path)
-            moves[f"{i}.mp4"] = layout.VIDEO.format(video_key=schemas.IMAGES + camera, **place)
-        row = self._write_tables(staging, index)
-        layout.sync(staging)
-        videos = {schemas.IMAGES + camera: encoder.info() for camera, encoder in self._encoders.items()}
-        layout.write_json(staging / layout.COMMIT, {"moves": moves, "videos": videos})
+        with self._breaking("the end"):
+            for i, (camera, encoder) in enumerate(self._encoders.items()):
+                encoder.close()
+                layout.sync(encoder.path)
+                moves[f"{i}.mp4"] = layout.VIDEO.format(video_key=schemas.IMAGES + camera, **place)
+            row = self._write_tables(staging, index)
+            layout.sync(staging)
+            videos = {schemas.IMAGES + camera: encoder.info() for camera, encoder in self._encoders.items()}
+            layout.write_json(staging / layout.COMMIT, {"moves": moves, "videos": videos})
+        # From here on the episode exists, whatever happens.
         self._episodes.append(row)
-        finish_commit(self.root, staging, self._episodes)
-        self._open = False
+        self._open, self._encoders, self._waiting = False, {}, True
+        with _named(f"{self.root}: episode {index} is saved; it is put in place by the next one, or by 'recover'"):
+            finish_commit(self.root, staging, self._episodes)
+        self._waiting = False
         return index
 
     def _write_tables(self, staging: Path, index: int) -> dict[str, Any]:
@@ -214,16 +249,26 @@ class DatasetWriter:
     def discard_episode(self) -> None:
         """Throw away the frames since the last saved episode, if there are any."""
         for encoder in self._encoders.values():
-            encoder.close()
+            encoder.abandon()
         if self._open:
-            shutil.rmtree(self._staging)
-        self._open = False
+            shutil.rmtree(self._staging, ignore_errors=True)
+        self._open, self._encoders, self._broken = False, {}, None
 
     def close(self) -> None:
         """Discard what was not saved and let others write; may be called twice."""
         if not self._lock.closed:
-            self.discard_episode()
-            self._lock.close()
+            try:
+                self.discard_episode()
+            finally:
+                self._lock.close()
+
+
+def _differences(one: ActionSpec, other: ActionSpec) -> Iterator[tuple[str, object, object]]:
+    """(name, value, value) of what differs between two specs."""
+    for part in fields(one):
+        values = getattr(one, part.name), getattr(other, part.name)
+        if values[0] != values[1]:
+            yield part.name, *values
 
 
 def _holds_something_else(root: Path) -> bool:
@@ -247,12 +292,31 @@ def _lock(root: Path) -> IO[bytes]:
     return handle
 
 
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Errors of the system inside of it become a DatasetError that says what could not be done."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(f"{what}: {error}") from error
+
+
 def recover(root: Path) -> int:
     """Finish what a kill interrupted: put committed episodes in place, drop unfinished ones.
 
     Returns:
         How many episodes were put in place.
+
+    Raises:
+        DatasetError: there is no dataset, somebody is recording into it, or it cannot be written.
     """
+    layout.read_json(root / layout.INFO)
+    with _named(f"{root} cannot be repaired"), _lock(root):
+        return _finish_all(root)
+
+
+def _finish_all(root: Path) -> int:
+    """`recover`, for those who hold the lock."""
     finished = 0
     for staging in sorted((root / layout.STAGING).glob("episode-*")):
         if (staging / layout.COMMIT).exists():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -208,6 +210,86 @@ def test_sigkill_loses_no_finished_episode(tmp_path: Path) -> None:
     assert all(len(reader.episode(i).action) == 3 for i in range(len(reader)))
 
 
+def test_a_full_disk_at_any_step_is_named_and_loses_no_finished_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind = dataclasses.replace(SPEC, cameras=())
+    room = 0
+
+    def fill(path: Path) -> None:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    words = set()
+    monkeypatch.setattr(layout, "sync", fill)
+    for steps in range(100):
+        room = 1000
+        writer = DatasetWriter(tmp_path / f"set{steps}", blind, {})
+        record(writer, 3)
+        room = steps
+        try:
+            record(writer, 2)
+        except DatasetError as error:
+            assert "No space left on device" in str(error)
+            words.add("is saved" in str(error))
+            saved = writer.episodes
+            assert saved == (2 if "is saved" in str(error) else 1)
+            if saved == 1:
+                with pytest.raises(DatasetError, match="discard this episode before the next one"):
+                    writer.add_frame(*frame(0))
+                with pytest.raises(DatasetError, match="discard this episode before the next one"):
+                    writer.save_episode()
+                writer.discard_episode()
+        else:
+            saved = 2
+        full, room = room < 0, 1000
+        if steps % 2:  # there is room again: in the same process, or for the next one
+            writer.close()
+            writer = DatasetWriter(writer.root, blind, {})
+        assert record(writer, 4) == saved
+        writer.close()
+        reader = DatasetReader(writer.root)
+        assert [len(reader.episode(i).action) for i in range(len(reader))] == [*[3, 2][:saved], 4]
+        if not full:
+            break
+    assert not full
+    assert words == {True, False}
+
+
+def test_a_video_that_cannot_be_written_breaks_the_episode_alone(tmp_path: Path) -> None:
+    writer = DatasetWriter(tmp_path / "set", SPEC, SHAPES)
+    record(writer, 3)
+    noise = np.random.default_rng(1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(DatasetError, match=r"0\.mp4 cannot be written"):
+            for step in range(1000):
+                observation, action = frame(step)
+                image = noise.integers(0, 255, (48, 64, 3), np.uint8)
+                writer.add_frame(dataclasses.replace(observation, images={"head": image}), action)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    writer.discard_episode()
+    assert record(writer, 4) == 1
+    writer.close()
+    assert len(DatasetReader(writer.root)) == 2
+
+
+def test_repairing_waits_for_nobody_and_needs_a_dataset(writer: DatasetWriter) -> None:
+    writer.add_frame(*frame(0))
+    with pytest.raises(DatasetError, match="another process is recording"):
+        recover(writer.root)
+    assert record(writer, 3) == 0  # nothing of what is being recorded was dropped
+    with pytest.raises(DatasetError, match="is this a LeRobot"):
+        recover(writer.root / "elsewhere")
+    (writer.root / "file").write_text("")
+    with pytest.raises(DatasetError, match="cannot be recorded into"):
+        DatasetWriter(writer.root / "file" / "set", SPEC, SHAPES)
+
+
 def test_a_waiting_commit_is_named_by_the_reader(writer: DatasetWriter) -> None:
     record(writer, 3)
     staging = writer.root / layout.STAGING / "episode-000009"
@@ -224,7 +306,7 @@ def test_two_writers_are_refused(writer: DatasetWriter) -> None:
 
 def test_other_spec_or_other_files_are_refused(tmp_path: Path) -> None:
     DatasetWriter(tmp_path / "set", SPEC, SHAPES).close()
-    with pytest.raises(DatasetError, match="was recorded with spec"):
+    with pytest.raises(DatasetError, match=r"with another fps \(30\.0, here 15\.0\): record into another"):
         DatasetWriter(tmp_path / "set", dataclasses.replace(SPEC, fps=15.0), SHAPES)
     with pytest.raises(DatasetError, match=r"shape \[48, 64, 3\]; this robot's is \[48, 80, 3\]"):
         DatasetWriter(tmp_path / "set", SPEC, {"head": (48, 80)})
