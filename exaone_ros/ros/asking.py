@@ -179,7 +179,14 @@ class Asker:
     def turn(self) -> None:
         """See to all open questions."""
         for ask in list(self._open):
-            self._see_to(ask)
+            try:
+                self._see_to(ask)
+            except Exception as error:  # the worker tells it; this question must not hold up those behind it for ever
+                if ask in self._open:
+                    if ask.ticket is not None:
+                        ask.ticket.cancel()
+                    self._reply(ask, "engine", f"it could not be asked: {type(error).__name__}: {error}")
+                raise
 
     def end(self, reason: Reason, message: str) -> None:
         """No more questions; those that are open end like this."""
@@ -227,6 +234,11 @@ class Asker:
             except ImageError as error:
                 ask.unusable.add(frame)  # the next one may be better
                 ask.trouble = ("no_fresh_frame", f"{camera.label}: {error}")
+                return
+            except Exception as error:
+                camera.bad("unexpected", error)
+                ask.unusable.add(frame)
+                ask.trouble = ("no_fresh_frame", f"{camera.label}: {type(error).__name__}: {error}")
                 return
         question = ask.question
         try:

@@ -207,6 +207,11 @@ class PerceptionWorker:
                 except ExaoneError as error:
                     arrived(TaskAnswer(standing.task, Outcome.FAILED, error=error))
                     continue
+                except Exception as error:  # an answer must come all the same: the next look waits for it
+                    self._log.error("submit", f"a task could not be asked:\n{traceback.format_exc()}")
+                    failure = EngineError(f"the task could not be asked: {type(error).__name__}: {error}")
+                    arrived(TaskAnswer(standing.task, Outcome.FAILED, error=failure))
+                    continue
                 group.tickets.append(ticket)
                 ticket.add_done_callback(arrived)
 

@@ -11,6 +11,8 @@ import pytest
 from fake_engine import FakeEngine, GatedEngine
 from worker_bench import PATIENCE_S, TASKS, Bench, S, bench
 
+from exaone_ros.engine.request import Request
+from exaone_ros.engine.ticket import Ticket
 from exaone_ros.ros import engine_keeper
 from exaone_ros.ros.asking import AskRefused, OpenQuestion, Question, Reply
 from exaone_ros.ros.pixels import UnusableImage
@@ -164,6 +166,22 @@ def test_a_failing_engine_is_named() -> None:
         asked = Asked(b)
         until(b, lambda: asked.replies, b.offer)
         assert asked.reply().reason == "engine" and "told to fail" in asked.reply().message
+
+
+def test_whatever_is_raised_ends_one_question_and_not_those_behind_it() -> None:
+    class Defective(FakeEngine):
+        def submit(self, request: Request) -> Ticket:
+            if request.task.name == "words":
+                raise RuntimeError("a bug")
+            return super().submit(request)
+
+    with bench(Defective(), tasks=TASKS[:1]) as b:
+        asked = [Asked(b), Asked(b), Asked(b, Count(name="number"))]
+        b.offer(KeyError("a picture that nobody foresaw"))
+        b.wait("bad.unexpected")
+        until(b, lambda: all(one.replies for one in asked), b.offer)
+    assert [one.reply().reason for one in asked] == ["engine", "engine", "none"]
+    assert asked[0].reply().message == "it could not be asked: RuntimeError: a bug"
 
 
 def test_a_question_waits_for_an_engine_that_is_opened_anew() -> None:

@@ -12,6 +12,8 @@ import pytest
 from fake_engine import FakeEngine, GatedEngine
 from worker_bench import PATIENCE_S, TASKS, Bench, S, bench
 
+from exaone_ros.engine.request import Request
+from exaone_ros.engine.ticket import Ticket
 from exaone_ros.errors import ImageError
 from exaone_ros.ros import engine_keeper
 from exaone_ros.ros.camera import FRAMES_KEPT
@@ -279,6 +281,27 @@ def test_an_engine_that_fails_is_tried_again() -> None:
         b.wait("engine.done")
         assert b.keeper.trouble == ""
     assert sum("told to fail" in line for line in b.log.lines) == 1  # not for each frame
+
+
+def test_an_engine_that_raises_what_nobody_foresaw_is_tried_again() -> None:
+    class Defective(FakeEngine):
+        raised = 0
+
+        def submit(self, request: Request) -> Ticket:
+            if self.raised < 2:
+                self.raised += 1
+                raise RuntimeError("a bug")
+            return super().submit(request)
+
+    with bench(Defective(), tasks=TASKS[:1]) as b:
+        for failures in (1, 2):
+            b.now_ns += S
+            b.offer()
+            b.wait("failed.objects", failures)
+        b.now_ns += S
+        b.offer()
+        b.wait("frames.answered")
+    assert any("Traceback" in line and "a bug" in line for line in b.log.lines)
 
 
 def test_whatever_is_raised_is_logged_with_its_traceback_and_survived() -> None:
