@@ -83,7 +83,8 @@ class Choice:
     @cached_property
     def probability(self) -> float:
         """Of the token among the allowed ones, before temperature, cuts and penalty, 0..1."""
-        return float(self._probabilities[self._at])
+        weights = self._weights
+        return float(weights[self._at] / weights.sum())
 
     @cached_property
     def alternatives(self) -> tuple[tuple[int, float], ...]:
@@ -91,11 +92,13 @@ class Choice:
         empty where one token was allowed."""
         if self.alone:
             return ()
-        return _most_probable(self._allowed, self._probabilities, self._at)
+        weights = self._weights
+        return _most_probable(self._allowed, weights / weights.sum(), self._at)
 
     @cached_property
-    def _probabilities(self) -> NDArray[np.float64]:
-        return _softmax(self._logits.astype(np.float64))
+    def _weights(self) -> NDArray[np.float64]:
+        """Of the allowed tokens; their probabilities up to a factor."""
+        return _weights(self._logits.astype(np.float64))
 
 
 def choose(
@@ -148,8 +151,14 @@ def _choose_otherwise(
 
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights = np.exp(scores - scores.max())
+    weights = _weights(scores.copy())
     return weights / weights.sum()
+
+
+def _weights(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities up to a factor, in place of the scores."""
+    scores -= scores.max()
+    return np.exp(scores, out=scores)
 
 
 def _draw(scores: NDArray[np.float64], sampling: Sampling, rng: np.random.Generator) -> int:
@@ -169,11 +178,12 @@ def _draw(scores: NDArray[np.float64], sampling: Sampling, rng: np.random.Genera
 def _most_probable(
     allowed: NDArray[np.int64], probabilities: NDArray[np.float64], taken: int
 ) -> tuple[tuple[int, float], ...]:
+    least_first = -probabilities
     if allowed.size > EVIDENCE_TOKENS:
-        keep = np.argpartition(-probabilities, EVIDENCE_TOKENS - 1)[:EVIDENCE_TOKENS]
+        keep = least_first.argpartition(EVIDENCE_TOKENS - 1)[:EVIDENCE_TOKENS]
+        keep = keep.take(least_first.take(keep).argsort(kind="stable"))
+        if taken not in keep.tolist():
+            keep[-1] = taken  # sampled from below the first ones: it takes the place of the least of them
     else:
-        keep = np.arange(allowed.size)
-    keep = keep[np.argsort(-probabilities[keep], kind="stable")]
-    if allowed.size > EVIDENCE_TOKENS and taken not in keep:
-        keep[-1] = taken  # sampled from below the first ones: it takes the place of the least of them
-    return tuple(zip(allowed[keep].tolist(), probabilities[keep].tolist(), strict=True))
+        keep = least_first.argsort(kind="stable")
+    return tuple(zip(allowed.take(keep).tolist(), probabilities.take(keep).tolist(), strict=True))

@@ -221,6 +221,8 @@ class Scheduler:
 
     def _prepare(self, chosen: set[Job], meter: Meter) -> set[Job]:
         """Bring at most one head on by one call of the backend; returns the jobs that it is for."""
+        if not self._waiting:  # most turns
+            return set()
         patience = self._settings.starving_calls
         waiting = [job for job in self._waiting if job in chosen]
         for job in waiting:
@@ -249,6 +251,8 @@ class Scheduler:
 
     def _join(self, chosen: set[Job], meter: Meter) -> None:
         """Give slots to jobs whose head is ready, the most important first."""
+        if not self._waiting:
+            return
         joining: dict[int, Sequence] = {}
         for job in sorted((job for job in self._waiting if job in chosen), key=lambda job: job.rank):
             if job.head is None or not job.head.ready:

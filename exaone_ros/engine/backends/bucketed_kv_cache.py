@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.engine.backends.kv_cache import CAPACITY_STEP, HostKvCache, KvCache
+from exaone_ros.engine.backends.kv_cache import CAPACITY_STEP, HostKvCache, KvCache, neighbours
 from exaone_ros.engine.backends.ring import Ring
 from exaone_ros.model.config import TextConfig
 
@@ -52,15 +52,15 @@ class BucketedKvCache(Generic[Cache]):
     def __init__(self, bounds: Sequence[int], caches: Sequence[Cache], slots: int, move: Move[Cache]) -> None:
         self.bounds, self.caches = tuple(bounds), tuple(caches)
         self._move = move
-        self._bucket = np.zeros(slots, np.int64)
+        self._bucket = [0] * slots  # a list: asked for one slot at a time, in every step
 
     def bucket(self, slot: int) -> int:
         """Number of the bucket that a slot lives in."""
-        return int(self._bucket[slot])
+        return self._bucket[slot]
 
     def held_in(self, bucket: int, held: NDArray[np.int64]) -> NDArray[np.int64]:
         """Of `held` [slots], what lies in this bucket: nothing for slots that live elsewhere."""
-        return np.where(self._bucket == bucket, held, 0)
+        return np.where(np.array(self._bucket) == bucket, held, 0)
 
     def company(self, rows: Sequence[tuple[int, int, int]]) -> int:
         """The least bucket for the rows of a call, each a slot, a start and an end.
@@ -91,6 +91,10 @@ class BucketedKvCache(Generic[Cache]):
         self._bucket[slot] = wanted
         return moved
 
+    def crowds(self, bucket: int) -> bool:
+        """Whether a long slot can make runs in its bucket expensive, and has somewhere to go."""
+        return bucket + 1 < len(self.bounds) and self.bounds[bucket] > SHORT_BUCKETS[-1]
+
     def make_way(self, bucket: int, positions: int, running: Collection[int], held: NDArray[np.int64]) -> set[int]:
         """Move slots up whose length would make a run over `positions` more expensive than it need be.
 
@@ -106,8 +110,8 @@ class BucketedKvCache(Generic[Cache]):
             The buckets whose memory moved.
         """
         moved: set[int] = set()
-        if bucket + 1 == len(self.bounds) or self.bounds[bucket] <= SHORT_BUCKETS[-1]:
-            return moved  # nowhere to go, or a capacity that is always the same
+        if not self.crowds(bucket):
+            return moved
         enough = -(-positions // CAPACITY_STEP) * CAPACITY_STEP
         too_long = np.flatnonzero(self.held_in(bucket, held) > enough).tolist()
         moved_up = [slot for slot in too_long if slot not in running]
@@ -128,7 +132,8 @@ class BucketedKvCache(Generic[Cache]):
             moved = set()
         else:
             moved = self._carry(source, found, targets, wanted, length, held)
-        self._bucket[list(targets)] = wanted
+        for target in targets:
+            self._bucket[target] = wanted
         return moved
 
     def _bucket_of(self, positions: int) -> int:
@@ -165,8 +170,8 @@ def _move_on_host(source: HostKvCache, slot: int, target: HostKvCache, targets: 
     for name in source.names:
         # A ring that has wrapped is as long in both: all of it. One that has not holds positions at their own places.
         content, view = source.view(name)[slot, :, :length], target.view(name)
-        for place in targets:
-            view[place, :, :length] = content[:, : view.shape[2]]
+        for first, end in neighbours(targets):
+            view[first:end, :, :length] = content[:, : view.shape[2]]
 
 
 def _never(source: KvCache, slot: int, target: KvCache, targets: Sequence[int], length: int) -> None:

@@ -52,6 +52,8 @@ class DecoderInputs:
         self._window = window
         self._keys, self._steps = np.arange(capacity), np.arange(length)
         self._local = capacity if local is None else min(local, capacity)
+        self._asked: list[int] = []
+        """What `logit_rows` holds."""
         # An empty product is not worth finding out how every runtime treats it: at least one row of logits.
         self.logits = np.empty((max(1, logits), vocab), np.float32)
         width = no_visual.shape[1]
@@ -82,7 +84,7 @@ class DecoderInputs:
         self,
         batch: Batch,
         rows: Sequence[Row],
-        starts: NDArray[np.int64],
+        starts: Sequence[int],
         image_token: int,
         hidden: Sequence[NDArray[np.float32]] = (),
     ) -> list[tuple[int, int, int]]:
@@ -91,7 +93,7 @@ class DecoderInputs:
         Args:
             batch: of this shape.
             rows: of the call.
-            starts: int64 [slots], where each slot's tokens go.
+            starts: where each slot's tokens go.
             image_token: id of an image pad.
             hidden: float32 [n, hidden] with the n tokens of each row of the call, where the graph takes them.
 
@@ -100,14 +102,17 @@ class DecoderInputs:
         """
         feeds, wanted, at = self.feeds, [], 0
         ids, logit_rows = feeds["input_ids"], feeds["logit_rows"]
-        ids.fill(0)
         visual: list[NDArray[np.float32]] = []
+        asked: list[int] = []
         seen = 0
         for place, index in enumerate(batch.rows):
             if index is None:
+                ids[place] = 0
                 continue
             row = rows[index]
             count = len(row.tokens)
+            if count < batch.length:
+                ids[place, count:] = 0
             ids[place, :count] = row.tokens
             if hidden:
                 feeds["hidden"][place * batch.length :][:count] = hidden[index]
@@ -117,16 +122,19 @@ class DecoderInputs:
                 seen += len(pads)
                 visual += [_embeddings(image) for image in row.visual]
             end = place * batch.length + count
-            logit_rows[at : at + row.logits] = range(end - row.logits, end)
             wanted.append((index, at, at + row.logits))
+            asked += range(end - row.logits, end)
             at += row.logits
+        if asked != self._asked:  # mostly as in the run before
+            logit_rows[:at] = self._asked = asked
         if visual:
             feeds["visual"] = np.concatenate(visual)
-        feeds["write_index"][:] = starts
-        positions = np.add(starts[:, None], self._steps, out=feeds["position_ids"])[:, None, :, None]
+        index_of = feeds["write_index"]
+        index_of[:] = starts
+        positions = np.add(index_of[:, None], self._steps, out=feeds["position_ids"])[:, None, :, None]
         seen_keys = np.less_equal(self._keys, positions, out=feeds["mask_global"])
         if self._window is not None and feeds["mask_local"] is not feeds["mask_global"]:
-            self._see_window(self._window, starts, positions, seen_keys)
+            self._see_window(self._window, np.array(starts), positions, seen_keys)
         return wanted
 
     def _see_window(

@@ -28,7 +28,7 @@ class DeviceKvCache:
     ) -> None:
         """Allocate the memory on the device of an ONNX Runtime provider (name and options)."""
         self.names = cache_names(config)
-        self.capacity = context
+        self.capacity, self.fixed = context, True
         self._device = device_of(provider)
         self._rows = {
             name: (1, config.kv_heads, length, config.head_dim)

@@ -26,6 +26,8 @@ class KvCache(Protocol):
     """Of the tensors, without the `past_` and `present_` of the graph."""
     capacity: int
     """Positions that each slot has at the moment, in layers that see all."""
+    fixed: bool
+    """The capacity never changes, so that `ensure` need not be asked."""
 
     def ensure(self, positions: int, held: NDArray[np.int64], *, tight: bool = False) -> bool:
         """Make room for `positions` per slot; True when memory moved. `held` [slots] says what must be kept.
@@ -50,6 +52,17 @@ class KvCache(Protocol):
 def cache_names(config: TextConfig) -> tuple[str, ...]:
     """Names of the tensors of all layers, keys and values in turn."""
     return tuple(f"{kind}.{layer}" for layer in range(config.layers) for kind in ("k", "v"))
+
+
+def neighbours(slots: Sequence[int]) -> list[tuple[int, int]]:
+    """Slots as ranges of neighbours, each its first and the one behind its last: one assignment serves a range."""
+    ranges: list[tuple[int, int]] = []
+    for slot in sorted(slots):
+        if ranges and slot == ranges[-1][1]:
+            ranges[-1] = ranges[-1][0], slot + 1
+        else:
+            ranges.append((slot, slot + 1))
+    return ranges
 
 
 def token_bytes(config: TextConfig, item_bytes: int) -> int:
@@ -84,6 +97,7 @@ class HostKvCache:
         self._lengths = cache_lengths(config, context, ring)
         self._slots, self._context, self._least = slots, context, least
         self.capacity = self._rounded(least)
+        self.fixed = self.capacity == context
         self._heads, self._head_dim = config.kv_heads, config.head_dim
         # Zeros, not garbage: a masked NaN would still turn the weighted sum of values into NaN.
         position = slots * config.kv_heads * config.head_dim
@@ -136,5 +150,5 @@ class HostKvCache:
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
         for name in self.names:
             view = self.view(name)  # a ring that has wrapped is shorter than `length`: all of it
-            for target in targets:
-                view[target, :, :length] = view[source, :, :length]
+            for first, end in neighbours(targets):
+                view[first:end, :, :length] = view[source, :, :length]

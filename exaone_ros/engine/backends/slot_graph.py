@@ -6,10 +6,8 @@ The decoder is one, the MTP layer another. Caches are bound in place: a decode s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +26,7 @@ KEPT_RUNS = 64
 """Runs of at most this many tokens a slot are decode steps: their inputs stay bound, for this many shapes of a run."""
 
 
-@dataclass(frozen=True)
-class RowResult:
+class RowResult(NamedTuple):
     """What a graph made of one row.
 
     Attributes:
@@ -126,15 +123,18 @@ class SlotGraph:
             self.held[row.slot] = row.start
             if row.start == 0:
                 self._intact.restart(row.slot)
-        for bucket in sorted({self._caches.bucket(row.slot) for row in rows}):
-            chosen = [i for i, row in enumerate(rows) if self._caches.bucket(row.slot) == bucket]
+        places = [self._caches.bucket(row.slot) for row in rows]
+        for bucket in sorted(set(places)):
+            chosen = [i for i, place in enumerate(places) if place == bucket]
             together, states = [rows[i] for i in chosen], [hidden[i] for i in chosen] if hidden else []
-            if any(row.logits for row in together):  # a prompt head alone must not scatter those that decode beside it
+            # A prompt head alone must not scatter those that decode beside it.
+            if self._caches.crowds(bucket) and any(row.logits for row in together):
                 needed = max(row.start + len(row.tokens) for row in together)
                 running = {row.slot for row in together}
                 self._forget(self._caches.make_way(bucket, needed, running, self.held))
-            held = self._caches.held_in(bucket, self.held)
-            for batch in plan_batches(together, held.tolist(), partial(room, self.ring, self._caches.bounds[bucket])):
+            # A row alone needs no filler.
+            held = self._caches.held_in(bucket, self.held).tolist() if len(together) > 1 else ()
+            for batch in plan_batches(together, held, partial(room, self.ring, self._caches.bounds[bucket])):
                 found = self._run_batch(bucket, batch, together, states)
                 results.update({chosen[i]: result for i, result in found.items()})
         return [results[i] for i in range(len(rows))]
@@ -160,23 +160,26 @@ class SlotGraph:
         self, bucket: int, batch: Batch, rows: Sequence[Row], hidden: Sequence[NDArray[np.float32]]
     ) -> dict[int, RowResult]:
         """Run one batch, whose rows live in one bucket; returns the results of its rows by their index."""
-        slots = slice(batch.first_slot, batch.first_slot + len(batch.rows))
-        held = self._caches.held_in(bucket, self.held)
-        starts = held[slots].copy()  # fillers write behind what their slot holds
-        count = 0
+        cache, starts, count = self._caches.caches[bucket], [0] * len(batch.rows), 0
+        # Nothing that is not asked for here: behind a run of the graph every other operation finds cold caches.
+        held = None if cache.fixed and None not in batch.rows else self._caches.held_in(bucket, self.held)
         for place, index in enumerate(batch.rows):
             if index is not None:
                 starts[place] = rows[index].start
                 count += rows[index].logits
-        if self._caches.caches[bucket].ensure(int(starts.max()) + batch.length, held):
+            elif held is not None:  # fillers write behind what their slot holds
+                starts[place] = int(held[batch.first_slot + place])
+        if held is not None and cache.ensure(max(starts) + batch.length, held):
             self._forget({bucket})
         if self.ring is not None:  # before the run: what it overwrites is lost though it fail
-            for place, start in enumerate(starts.tolist()):
+            for place, start in enumerate(starts):
                 self._intact.wrote(batch.first_slot + place, start + batch.length)
         inputs, binding, wanted = self._bound(bucket, batch, rows, starts, count, hidden)
         try:
-            # A decode step multiplies by too little behind its mask to gain from the mode.
-            with self._flushed if batch.length > KEPT_LENGTH else nullcontext():
+            if batch.length > KEPT_LENGTH:
+                with self._flushed:
+                    self._session.run_with_iobinding(binding)
+            else:  # a decode step multiplies by too little behind its mask to gain from the mode
                 self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's errors share no base class but this
             raise EngineError(f"the decoder failed on {len(batch.rows)} x {batch.length} tokens: {error}") from error
@@ -199,7 +202,7 @@ class SlotGraph:
         bucket: int,
         batch: Batch,
         rows: Sequence[Row],
-        starts: NDArray[np.int64],
+        starts: Sequence[int],
         count: int,
         hidden: Sequence[NDArray[np.float32]],
     ) -> tuple[DecoderInputs, Any, list[tuple[int, int, int]]]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.tiny_checkpoint import tiny_config
 
-from exaone_ros.engine.backends.kv_cache import CAPACITY_STEP, HostKvCache, KvCache
+from exaone_ros.engine.backends.kv_cache import CAPACITY_STEP, HostKvCache, KvCache, neighbours
 from exaone_ros.engine.backends.ring import Ring
 from exaone_ros.model.config import ModelConfig
 
@@ -115,3 +115,18 @@ def test_capacity_grows_by_steps_and_shrinks_only_when_half_is_idle() -> None:
         (128, True),
         (700, True),
     ]
+
+
+def test_neighbouring_slots_are_written_together() -> None:
+    assert neighbours([]) == []
+    assert neighbours([5]) == [(5, 6)]
+    assert neighbours([4, 1, 2, 7, 3]) == [(1, 5), (7, 8)]
+
+
+def test_a_cache_whose_capacity_is_fixed_never_moves() -> None:
+    fixed, growing = HostKvCache(CONFIG, SLOTS, 192, least=129), HostKvCache(CONFIG, SLOTS, CONTEXT)
+    assert fixed.fixed and not growing.fixed
+    held = np.zeros(SLOTS, np.int64)
+    for positions in (1, 130, 192):
+        assert not fixed.ensure(positions, held) and not fixed.ensure(positions, held, tight=True)
+        assert fixed.capacity == 192
