@@ -34,6 +34,8 @@ from exaone_ros.ros.image import rgb_to_image
 from exaone_ros.ros.messages import ns_to_time, time_to_ns
 
 PATIENCE_S = 60.0
+LOADING_S = 300.0
+"""The same where a model is loaded first, by a process that has just been started, on a machine that others use too."""
 PATIENT = {"max_age_s": 60.0, "camera_timeout_s": 60.0, "ask_deadline_s": 600.0}
 """Parameters of a node whose tests are not about them: a test's machine may be busy for longer than a robot's."""
 T = TypeVar("T")
@@ -111,13 +113,14 @@ class Peer:
         find: Callable[[], T | None],
         what: str,
         every_s: float = 0.2,
+        patience_s: float = PATIENCE_S,
         **to: Any,
     ) -> T:
         """Publish an image again and again, as a camera does, until `find` finds something.
 
         What a publisher sends just after it was matched may miss a subscription that has not matched it yet.
         """
-        deadline_s = time.monotonic() + PATIENCE_S
+        deadline_s = time.monotonic() + patience_s
         with self.changed:
             while not (found := find()):
                 assert time.monotonic() < deadline_s, f"waited in vain for {what}; diagnostics: {self.diagnostics()}"
