@@ -114,9 +114,11 @@ def check_size(width: int, height: int) -> None:
 def _encoding(name: str) -> Encoding:
     if name not in ENCODINGS:
         near = get_close_matches(name.strip().lower(), ENCODINGS, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f"did you mean '{near[0]}'?" if near else "let the driver or image_proc convert it"
         raise UnusableImage(
-            "unknown_encoding", f"the encoding is {name[:40]!r}; expected one of sensor_msgs/image_encodings{hint}"
+            "unknown_encoding",
+            f"the encoding is {name[:40]!r}; expected rgb, bgr, rgba, bgra, mono or bayer_* with 8 or 16 bits, yuv422, "
+            f"yuv422_yuy2, or 16UC1 or 32FC1 for depth; {hint}",
         )
     return ENCODINGS[name]
 

@@ -27,7 +27,8 @@ def checked_text(value: object, what: str, limit: int, *, newlines: bool = False
         TaskError: not a string, empty, longer than `limit` characters, or with control characters.
     """
     if not isinstance(value, str):
-        raise TaskError(f"{what} is {value!r} of type {type(value).__name__}; expected text")
+        hint = ": write it in quotes" if isinstance(value, (bool, int, float)) else ""  # as YAML reads yes, no and 7
+        raise TaskError(f"{what} is {value!r} of type {type(value).__name__}; expected text{hint}")
     text = unicodedata.normalize("NFC", value.strip())
     if not text:
         raise TaskError(f"{what} is empty; expected 1 to {limit} characters")

@@ -54,24 +54,52 @@ def standing_tasks_from_yaml(text: str) -> tuple[StandingTask, ...]:
     """Read a task file: a mapping from task name to its data.
 
     Raises:
-        TaskError: no YAML, not a mapping, or any task refused (the message names the task).
+        TaskError: no YAML, not a mapping, or tasks refused (the message names each of them, and what is wrong with it).
     """
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _TaskLoader)
     except yaml.YAMLError as error:
         raise TaskError(f"the task file is not valid YAML: {error}") from error
     if not isinstance(data, Mapping) or not data:
-        raise TaskError(f"the task file holds {type(data).__name__}; expected a mapping from task names to tasks")
-    tasks = []
+        found = f"holds a {type(data).__name__}" if data else "is empty"
+        raise TaskError(f"the task file {found}; expected a mapping from task names to tasks, as in config/tasks.yaml")
+    tasks: list[StandingTask] = []
+    problems: list[str] = []
     for name, entry in data.items():
-        checked_text(name, "task name", 64)
-        if not isinstance(entry, Mapping):
-            raise TaskError(f"task '{name}' is {entry!r}; expected a mapping with the keys kind, ...")
-        if entry.get("name", name) != name:
-            raise TaskError(f"task '{name}' is also named {entry['name']!r}; its name is the key it stands under")
-        tasks.append(task_from_dict({"name": name} | dict(entry)))
+        try:
+            tasks.append(_named_task(name, entry))
+        except TaskError as error:
+            problems.append(str(error))
     names = [standing.task.name for standing in tasks]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:  # keys that differ only in spaces around them
-        raise TaskError(f"the task file names the task '{twice[0]}' twice; each may stand once")
+    twice = sorted({name for name in names if names.count(name) > 1})  # keys that differ only in spaces around them
+    problems += [f"the task file names the task '{name}' twice; each may stand once" for name in twice]
+    if problems:
+        raise TaskError("; ".join(problems))
     return tuple(tasks)
+
+
+def _named_task(name: Any, entry: Any) -> StandingTask:
+    """One entry of a task file.
+
+    Raises:
+        TaskError: it is refused.
+    """
+    checked_text(name, "task name", 64)
+    if not isinstance(entry, Mapping):
+        raise TaskError(f"task '{name}' is {entry!r}; expected a mapping with the keys kind, ...")
+    if entry.get("name", name) != name:
+        raise TaskError(f"task '{name}' is also named {entry['name']!r}; its name is the key it stands under")
+    return task_from_dict({"name": name} | dict(entry))
+
+
+class _TaskLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice: of two tasks of one name YAML would keep the second, without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                where = f"line {key.start_mark.line + 1}"
+                raise TaskError(f"{where} of the task file has '{key.value}' a second time; each may stand once")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)

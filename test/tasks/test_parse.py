@@ -65,8 +65,9 @@ def test_a_task_survives_the_way_through_yaml(standing: StandingTask) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds NoneType"),
-        ("[1, 2]", "holds list"),
+        ("", "is empty"),
+        ("# nothing yet", "is empty"),
+        ("[1, 2]", "holds a list"),
         ("a: [", "not valid YAML"),
         ("a: 5", "task 'a' is 5"),
         ("1: {kind: count}", "task name is 1"),
@@ -79,11 +80,26 @@ def test_a_task_survives_the_way_through_yaml(standing: StandingTask) -> None:
         ("a: {kind: count, rate: fast}", "'a': rate is 'fast'"),
         ("a: {kind: count, name: b}", "'a' is also named 'b'"),
         ("a: {kind: count}\n' a': {kind: count}", "names the task 'a' twice"),
+        ("a: {kind: count}\na: {kind: ground}", "line 2 of the task file has 'a' a second time"),
+        ("a: {kind: count, label: mugs, label: cups}", "has 'label' a second time"),
         ("a: {kind: decide, instruction: x, options: []}", "'a': options has 0 entries"),
-        ("a: {kind: decide, instruction: x, options: [yes, no]}", r"options\[0\] is True"),
+        ("a: {kind: decide, instruction: x, options: [yes, no]}", r"options\[0\] is True.*in quotes"),
         ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
     ],
 )
 def test_what_is_wrong_with_a_task_file_is_named(text: str, message: str) -> None:
     with pytest.raises(TaskError, match=message):
         standing_tasks_from_yaml(text)
+
+
+def test_every_task_that_is_wrong_is_named_at_once() -> None:
+    text = "a: {kind: dance}\nb: {kind: count}\nc: {kind: count, rate: -1}\n3: {kind: count}"
+    with pytest.raises(TaskError, match=r"^task 'a': kind is 'dance'.*; task 'c': rate is -1.*; task name is 3 "):
+        standing_tasks_from_yaml(text)
+
+
+def test_tasks_may_share_what_yaml_lets_them_share() -> None:
+    first, second = standing_tasks_from_yaml(
+        "a: &often {kind: count, label: mugs, rate: 5}\nb: {<<: *often, label: cups}"
+    )
+    assert (first.rate_hz, second.rate_hz, second.task) == (5, 5, Count(name="b", label="cups"))
