@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,19 @@ def read_run(checkpoint: Path) -> dict[str, Any]:
     """
     if not checkpoint.is_file():
         raise CheckpointError(f"{checkpoint} does not exist; expected the checkpoint.pt of a training run")
-    state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    try:
+        if not zipfile.is_zipfile(checkpoint):  # torch's reader of what is none fails with errors of any kind
+            raise pickle.UnpicklingError("it is no archive of torch")
+        state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{checkpoint} cannot be read: {str(error).splitlines()[0]}; expected the checkpoint.pt of a training run: "
+            "take another, or delete the file to begin anew"
+        ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(
+            f"{checkpoint} holds a {type(state).__name__}; expected the checkpoint.pt of a training run"
+        )
     if not {"model", "sizes", "step"} <= set(state):
         raise CheckpointError(f"{checkpoint} holds {sorted(state)[:5]}; expected the checkpoint.pt of a training run")
     return state

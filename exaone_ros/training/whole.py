@@ -169,12 +169,12 @@ def carry_out(
         execute: runs a step and returns its exit status; None = in a process of its own.
 
     Raises:
-        ExaoneError: a step failed; the same call goes on there.
+        ExaoneError: a step failed, the same call goes on there; or the file of what is done is damaged.
     """
     steps = plan(options)
     options.run.mkdir(parents=True, exist_ok=True)
     file = options.run / STEPS_FILE
-    done: dict[str, dict[str, object]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    done = _read(file)
     anew = False
     for number, step in enumerate(steps, start=1):
         what = f"[{number}/{len(steps)}] {step.name}"
@@ -205,6 +205,21 @@ def _execute(step: Step) -> int:
             process.terminate()  # to training the same as an interrupt: it saves
             process.wait()
             raise
+
+
+def _read(file: Path) -> dict[str, dict[str, object]]:
+    """What is done already."""
+    if not file.is_file():
+        return {}
+    try:
+        done = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ExaoneError(
+            f"{file} is damaged ({error}); expected what `all` wrote: delete it to do all steps again"
+        ) from error
+    if not isinstance(done, dict) or not all(isinstance(entry, dict) for entry in done.values()):
+        raise ExaoneError(f"{file} does not hold what `all` wrote; delete it to do all steps again")
+    return done
 
 
 def _write(file: Path, done: dict[str, dict[str, object]]) -> None:

@@ -169,6 +169,7 @@ def test_an_export_names_what_it_leaves_behind(
         return 5_000_000
 
     monkeypatch.setattr("exaone_ros.training.export.export", export)
+    (tmp_path / "checkpoint.pt").touch()
     assert cli.main(["export", "--run", str(tmp_path), "--model", str(model)]) == 0
     told = capsys.readouterr().out
     assert told.count("measure again") == 3 and str(model / WORTH_FILE) in told

@@ -10,6 +10,7 @@ import pytest
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.training import cli
+from exaone_ros.training.cli_arguments import MODEL, parser
 from exaone_ros.training.whole import STEPS_FILE, Step, WholeOptions, carry_out, plan
 
 
@@ -22,7 +23,7 @@ def test_every_step_is_a_command_that_the_parser_takes(options: WholeOptions, tm
     mine = replace(options, data=tmp_path / "mine.json", start=tmp_path / "model", budget=20.0)
     for wanted in (options, replace(options, device="cuda", workers=14), mine):
         for step in plan(wanted):
-            assert cli._parser().parse_args([step.name, *step.arguments]).command == step.name
+            assert parser(None).parse_args([step.name, *step.arguments]).command == step.name
             assert step.command.startswith(f"python -m exaone_ros.training {step.name} ")
     names = [step.name for step in plan(options)]
     assert names == ["prerender", "train", "mtp", "export", "acceptance", "evaluate", "calibration"]
@@ -33,7 +34,7 @@ def test_the_budget_is_shared_out(options: WholeOptions) -> None:
     for device, budget in (("cpu", 180.0), ("cuda", 25.0), ("cpu", 30.0)):
         minutes = 0.0
         for step in plan(replace(options, device=device, budget=budget)):
-            parsed = cli._parser().parse_args([step.name, *step.arguments])
+            parsed = parser(None).parse_args([step.name, *step.arguments])
             minutes += getattr(parsed, "minutes", 0.0)
         assert 0.5 * budget < minutes < 0.8 * budget, "rendering and measuring need the rest"
 
@@ -91,8 +92,10 @@ def test_the_command_hands_on_its_options(monkeypatch: pytest.MonkeyPatch, tmp_p
     taken: list[WholeOptions] = []
     monkeypatch.setattr("exaone_ros.training.whole.carry_out", taken.append)
     run = str(tmp_path / "run")
+    monkeypatch.setattr("exaone_ros.training.own_pictures.read_coco", lambda *_: None)  # test_own_pictures reads one
+    monkeypatch.setattr("exaone_ros.training.evaluate.own_examination", lambda _: None)
     assert cli.main(["all", "--run", run, "--budget", "20", "--data", "mine.json", "--patience", "7"]) == 0
     assert (taken[0].run, taken[0].budget, taken[0].patience) == (Path(run), 20.0, 7)
-    assert taken[0].start == cli.MODEL, "one's own objects are taught to the bundled model"
+    assert taken[0].start == MODEL, "one's own objects are taught to the bundled model"
     assert cli.main(["all", "--run", run]) == 0
     assert taken[1].start is None

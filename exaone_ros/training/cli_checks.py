@@ -1,0 +1,90 @@
+"""What a command needs on disk and of the machine, looked at before minutes are spent."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from exaone_ros.errors import CheckpointError, DatasetError, ExaoneError
+
+
+def check_folder(path: Path, option: str) -> None:
+    """A folder that is written into: it is one, or can become one.
+
+    Raises:
+        ExaoneError: a file is in its place.
+    """
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise ExaoneError(f"{option} is {path}, but {place} is a file; expected a folder: give another path")
+            return
+
+
+def check_file(path: Path | None, option: str) -> None:
+    """A file that is written at the end.
+
+    Raises:
+        ExaoneError: its folder does not exist, or a folder is in its place.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ExaoneError(f"{option} is {path}, which is a folder; expected the name of a file")
+    if not path.parent.is_dir():
+        raise ExaoneError(f"{option} is {path}, but there is no folder {path.parent}; make it, or give another path")
+
+
+def check_pool(pool: Path | None) -> None:
+    """A pool that is trained on; None = none is.
+
+    Raises:
+        DatasetError: it holds no frames.
+    """
+    if pool is not None and not any(pool.glob("*.npz")):
+        raise DatasetError(
+            f"--pool is {pool}, which holds no frames; expected shards (*.npz): fill it with "
+            f"`prerender --pool {pool}`, or leave --pool out to train on flat frames only"
+        )
+
+
+def check_start(start: Path | None) -> None:
+    """Weights to begin with; None = a run begins from scratch.
+
+    Raises:
+        CheckpointError: there is nothing of this name.
+    """
+    if start is not None and not start.exists():
+        raise CheckpointError(
+            f"--start is {start}, which does not exist; expected a run's checkpoint.pt or a folder that `export` wrote"
+        )
+
+
+def check_data(options: argparse.Namespace) -> None:
+    """Pictures of one's own.
+
+    Raises:
+        DatasetError: a folder of pictures without the file that describes them, or none such.
+    """
+    if options.images is not None and options.data is None:
+        raise DatasetError(
+            f"--images is {options.images} without --data; name the COCO JSON file of these pictures too"
+        )
+    if options.images is not None and not options.images.is_dir():
+        raise DatasetError(f"--images is {options.images}, which is no folder; expected that of the pictures")
+
+
+def check_device(device: str) -> None:
+    """Where training runs.
+
+    Raises:
+        ExaoneError: CUDA is asked for and torch finds none.
+    """
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ExaoneError(
+                f"--device is cuda, but torch {torch.__version__} finds no CUDA device; expected one, with torch built "
+                "for CUDA: install that, or take --device cpu"
+            )

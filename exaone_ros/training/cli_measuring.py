@@ -1,0 +1,131 @@
+"""Commands that measure a model through the engine: evaluate, calibration, acceptance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from exaone_ros.errors import ExaoneError
+from exaone_ros.sim.frame import LabelledFrame
+from exaone_ros.training.cli_checks import check_data, check_file
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Measure a model, print the tables, and write them where asked."""
+    check_file(options.json, "--json")
+    check_data(options)
+    from tqdm import tqdm
+
+    from exaone_ros.engine.engine import Engine
+    from exaone_ros.training import targets
+    from exaone_ros.training.acceptance import read_worth
+    from exaone_ros.training.card import refuse_other, write_card
+    from exaone_ros.training.evaluate import OWN_COLUMN, Examiner, examinations, markdown, own_examination
+    from exaone_ros.training.export import count_parameters
+    from exaone_ros.training.measured import CARD_FILE, EVALUATION_FILE, WORTH_FILE, doubt, fingerprint_of, read_figures
+    from exaone_ros.training.own_pictures import read_coco
+
+    weights = fingerprint_of(options.model)
+    drafts = read_worth(options.model / WORTH_FILE) if options.card else None
+    if drafts is not None:  # before an hour of measuring, not behind it
+        refuse_other(options.model / WORTH_FILE, drafts, weights)
+    shipped = read_figures(options.model / EVALUATION_FILE)
+    number = options.frames or shipped.get("frames", 300)
+    chosen = examinations(number)
+    if options.data is not None:
+        chosen[OWN_COLUMN] = own_examination(read_coco(options.data, options.images))
+    unknown = sorted(set(options.only or ()) - set(chosen))
+    if unknown:
+        raise ExaoneError(
+            f"--only names the column {unknown[0]!r}, which is unknown; expected some of {sorted(chosen)}"
+        )
+    tables: dict[str, dict[str, dict[str, float]]] = {}
+    report: dict[str, Any] = {
+        "model": options.model.resolve().name,
+        "weights": weights,
+        "backend": options.backend,
+        "frames": number,
+        "tables": tables,
+    }
+    with Engine.open(options.model, options.backend, slots=24, threads=options.threads) as engine:
+        for name, column in chosen.items():
+            if options.only is None or name in options.only:
+                shown = _shown(column.frames, name, tqdm)
+                tables[name] = Examiner(engine).examine(
+                    shown, column.language, column.kinds, column.thinking, column.questioner
+                )
+                if options.json is not None:  # after each column: a run that is cut short keeps what it has
+                    options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    found = targets.verdicts(tables)
+    if options.json is not None:
+        report["targets"] = targets.as_json(found)
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"{markdown(tables)}\n\n{targets.markdown(found)}")
+    if shipped.get("frames") == number:
+        reason = doubt(options.model / EVALUATION_FILE, shipped.get("weights"), weights)
+        print(f"\n{targets.compared(tables, shipped.get('tables', {}), reason)}")
+    if options.card:
+        if fingerprint_of(options.model) != weights:
+            raise ExaoneError(
+                f"the weights in {options.model} were replaced while they were measured; expected the same at the end: "
+                "no card is written, measure again"
+            )
+        parameters = count_parameters(options.model)
+        write_card(options.model / CARD_FILE, report, options.made, parameters, drafts)
+
+
+def calibration(options: argparse.Namespace) -> None:
+    """Hold scores and probabilities against the truth."""
+    check_file(options.json, "--json")
+    from tqdm import tqdm
+
+    from exaone_ros.engine.engine import Engine
+    from exaone_ros.training.calibration import BEGIN, END, collect, markdown, report_of, write_into
+    from exaone_ros.training.evaluate import mujoco_frames
+    from exaone_ros.training.page import place_of
+
+    if options.docs is not None:  # before minutes of measuring, not behind them
+        place_of(options.docs, BEGIN, END)
+    with Engine.open(options.model, options.backend, slots=24, threads=options.threads) as engine:
+        frames = tqdm(mujoco_frames(options.split, options.frames), total=options.frames, unit="frame")
+        claims = collect(engine, frames)
+    report = report_of(options.model.resolve().name, options.backend, options.split, options.frames, claims)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(markdown(report))
+    if options.docs is not None:
+        write_into(options.docs, report)
+
+
+def acceptance(options: argparse.Namespace) -> None:
+    """Measure what drafts are worth."""
+    check_file(options.json, "--json")
+    from exaone_ros.training.acceptance import SETTINGS, WorthReport, markdown, measure, possible, write_worth
+    from exaone_ros.training.evaluate import mujoco_frames
+    from exaone_ros.training.measured import fingerprint_of
+
+    weights = fingerprint_of(options.model)
+    wanted = possible(options.model) if options.only is None else options.only
+    unknown = sorted(set(wanted) - set(SETTINGS))
+    if unknown:
+        raise ExaoneError(
+            f"--only names the setting {unknown[0]!r}, which is unknown; expected some of {sorted(SETTINGS)}"
+        )
+    if options.only is None and len(wanted) < len(SETTINGS):
+        print(f"{options.model} has no MTP layer: measuring the settings that need none")
+    images = [frame.image for frame in mujoco_frames("validation", options.frames)]
+    worth = measure(
+        options.model, images, wanted, options.backend, options.threads, options.looks, options.shift_px,
+        lambda name: print(name, flush=True),
+    )  # fmt: skip
+    print(markdown(worth))
+    if options.json is not None:
+        write_worth(options.json, WorthReport(worth, weights))
+
+
+def _shown(
+    frames: Callable[[], Iterator[LabelledFrame]], name: str, bar: Callable[..., Iterator[LabelledFrame]]
+) -> Iterator[LabelledFrame]:
+    return bar(frames(), desc=name, unit="frame")
