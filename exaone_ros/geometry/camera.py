@@ -17,6 +17,8 @@ from exaone_ros.errors import ImageError
 
 STRAIGHT_MODELS = ("", "plumb_bob", "rational_polynomial")
 FISHEYE_MODELS = ("equidistant", "fisheye")
+STRAIGHT_COEFFICIENTS, FISHEYE_COEFFICIENTS = (4, 5, 8, 12, 14), 4
+"""How many of them OpenCV takes."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class CameraModel:
         """Read the fields of a CameraInfo.
 
         Raises:
-            ImageError: the camera is not calibrated, or its distortion model is unknown.
+            ImageError: the camera is not calibrated, or its distortion is unknown, incomplete or not finite.
         """
         fx, fy, cx, cy = (float(k[i]) for i in (0, 4, 2, 5))
         if width <= 0 or height <= 0 or not (np.isfinite([fx, fy, cx, cy]).all() and fx > 0 and fy > 0):
@@ -51,6 +53,15 @@ class CameraModel:
         if coefficients and model not in (*STRAIGHT_MODELS, *FISHEYE_MODELS):
             known = ", ".join(name for name in (*STRAIGHT_MODELS, *FISHEYE_MODELS) if name)
             raise ImageError(f"camera_info has the distortion model {model[:40]!r}; expected one of {known}")
+        if coefficients:
+            fisheye, count = model in FISHEYE_MODELS, len(coefficients)
+            fits = count >= FISHEYE_COEFFICIENTS if fisheye else count in STRAIGHT_COEFFICIENTS
+            if not fits or not np.isfinite(coefficients).all():
+                expected = FISHEYE_COEFFICIENTS if fisheye else " or ".join(map(str, STRAIGHT_COEFFICIENTS))
+                raise ImageError(
+                    f"camera_info has D = {list(coefficients[:14])} for '{model}'; expected {expected} finite "
+                    "coefficients: calibrate the camera again"
+                )
         return cls(int(width), int(height), fx, fy, cx, cy, model, coefficients)
 
     def rays(self, points_px: ArrayLike) -> NDArray[np.float64]:

@@ -80,6 +80,8 @@ def moved_boxes(before: NDArray[np.uint8], after: NDArray[np.uint8], boxes: Sequ
 def _points_in(grey: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
     """Corners in and just around a box, float32 [n, 2]."""
     height, width = grey.shape
+    if not np.isfinite(box).all():
+        return np.empty((0, 2), np.float32)
     across, down = MARGIN * (box[2] - box[0]), MARGIN * (box[3] - box[1])
     x1, y1 = max(int(box[0] - across), 0), max(int(box[1] - down), 0)
     x2, y2 = min(int(np.ceil(box[2] + across)), width), min(int(np.ceil(box[3] + down)), height)

@@ -29,6 +29,8 @@ PEAK_SHARE = 0.3
 BEHIND = 0.4
 """The middle of a body lies this share of its thickness behind the median of the surface that is seen. Measured on the
 simulated table, seen from above at an angle: ball 0.45, cylinder 0.52, cube and mug 0.33."""
+FAR_OUTSIDE_PX = 1e6
+"""Boxes may leave the image; beyond this their numbers mean nothing."""
 
 
 class NoDepth(Enum):
@@ -94,7 +96,7 @@ def locate(
     if surface is None:
         return NoDepth.HOLES
     surface_m = float(np.median(surface))
-    x1, y1, x2, y2 = box
+    x1, y1, x2, y2 = np.clip(box, -FAR_OUTSIDE_PX, FAR_OUTSIDE_PX).tolist()
     (left, top), (right, bottom) = camera.rays([(x1, y1), (x2, y2)])
     # The outline is about as far away as the middle, so sizes follow from the middle's depth, and it from them.
     wide, high = float(right - left), float(bottom - top)

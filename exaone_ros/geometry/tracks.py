@@ -125,6 +125,7 @@ class BoxTracker:
         known = moment.unseen | before
         tasks = {box.task for box in boxes}
         kept = {n: t for n, t in before.items() if tasks and t.seen.task not in tasks}
+        boxes = [box for box in boxes if np.isfinite(box.box).all()]  # what is no box cannot be followed
         for box, number in zip(boxes, self._numbers(boxes, known), strict=True):
             if len(kept) < MAX_TRACKS:
                 kept[number] = Track(number, box, stamp_ns, box.box)

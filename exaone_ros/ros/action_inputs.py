@@ -72,9 +72,9 @@ class ActionInputs:
         self._subscriptions = []
 
     def stale_camera(self, now_ns: int, max_age_s: float) -> str | None:
-        """A camera of the spec whose newest image is older than this, or has not come; None where there is none."""
+        """A camera of the spec without an image, or whose newest is further than this from now; None: there is none."""
         for camera in self._runner.spec.cameras:
-            if camera not in self._images or now_ns - self._images[camera][0] > max_age_s * NS:
+            if camera not in self._images or abs(now_ns - self._images[camera][0]) > max_age_s * NS:
                 return camera
         return None
 

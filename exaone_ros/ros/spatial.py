@@ -96,17 +96,19 @@ class Spatial:
     def _work_off(self) -> None:
         """Locate what has its depth; give up on what will not get one any more."""
         tolerance_ns, newest_ns = self._settings.tolerance_ns, self._depths.newest_ns
-        still_waiting = []
+        still_waiting, ready = [], []
         for message in self._waiting:
             stamp_ns = time_to_ns(message.header.stamp)
             near = self._depths.nearest(stamp_ns, tolerance_ns)
             if near is not None:
-                self._locate(message, near[1])
+                ready.append((message, near[1]))
             elif newest_ns is not None and newest_ns > stamp_ns + tolerance_ns:
                 self._drop("no_depth", f"no depth image lies within {tolerance_ns * 1e-9:g} s of the detections")
             else:
                 still_waiting.append(message)
         self._waiting = still_waiting
+        for message, depth in ready:  # they wait no more: one that fails is not tried again and again
+            self._locate(message, depth)
 
     def _locate(self, message: Detection2DArray, depth: Image) -> None:
         if self._info is None:

@@ -154,5 +154,7 @@ def _shape(label: str) -> str:
 
 def _check_age(what: str, stamp_ns: int, now_ns: int, max_age_s: float) -> None:
     age_s = (now_ns - stamp_ns) / NS
+    if age_s < -max_age_s:
+        raise ActionError(f"{what} is of an image {-age_s:.2f} s ahead of the clock: was the clock set back since?")
     if age_s > max_age_s:
         raise ActionError(f"{what} is of an image {age_s:.2f} s old; allowed are {max_age_s:g} s")

@@ -15,6 +15,7 @@ from exaone_ros.tasks import Detection
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CHARACTER_PX = 19
 """Width of a letter at scale 1, on average and rounded up."""
+_FAR_PX = 30_000
 _PALETTE = ((66, 133, 244), (52, 168, 83), (251, 188, 5), (234, 67, 53), (171, 71, 188), (0, 172, 193), (255, 112, 67))
 
 
@@ -33,7 +34,7 @@ def annotate(
 
     Args:
         image: uint8 RGB [H, W, 3].
-        detections: boxes in pixels of `image`.
+        detections: boxes in pixels of `image`; one with an edge that is not finite is left out.
         lines: text for the panel under the image (counts, decision, age). Latin letters; others show as '?'.
         truth: true boxes, drawn thin and white under the detections.
 
@@ -45,10 +46,13 @@ def annotate(
     line_px = int(34 * scale)
     canvas = np.full((height + line_px * len(lines) + (line_px // 3 if lines else 0), width, 3), 24, np.uint8)
     canvas[:height] = image
-    for x1, y1, x2, y2 in truth:
-        cv2.rectangle(canvas, (round(x1), round(y1)), (round(x2) - 1, round(y2) - 1), (255, 255, 255), 1)
+    for box in truth:
+        if np.isfinite(box).all():
+            x1, y1, x2, y2 = _corners(box)
+            cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), (255, 255, 255), 1)
     for detection in detections:
-        _box(canvas, detection, scale)
+        if np.isfinite(detection.box).all():
+            _box(canvas, detection, scale)
     for i, line in enumerate(lines):
         at = (int(8 * scale) + 2, height + line_px * (i + 1) - line_px // 4)
         cv2.putText(canvas, line, at, _FONT, scale, (235, 235, 235), 1, cv2.LINE_AA)
@@ -74,8 +78,14 @@ def _scale(width_px: int) -> float:
     return max(width_px / 1000, 0.42)
 
 
+def _corners(box: Sequence[float]) -> tuple[int, int, int, int]:
+    """Whole pixels; what is far outside of the image stays outside, but in numbers that OpenCV can draw to."""
+    x1, y1, x2, y2 = (round(v) for v in np.clip(box, -_FAR_PX, _FAR_PX).tolist())
+    return x1, y1, x2, y2
+
+
 def _box(canvas: NDArray[np.uint8], detection: Detection, scale: float) -> None:
-    x1, y1, x2, y2 = (round(v) for v in detection.box)
+    x1, y1, x2, y2 = _corners(detection.box)
     colour = colour_of(detection.label)
     cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour, 2)
     score = "" if np.isnan(detection.score) else f" {detection.score:.2f}"

@@ -105,6 +105,15 @@ def test_of_two_equal_surfaces_the_nearer_is_taken() -> None:
     assert np.unique(nearest_surface(depths)).tolist() == [1.0]
 
 
+@pytest.mark.parametrize("edge", [float("nan"), float("inf"), 1e300])
+def test_whatever_a_box_is_its_place_is_finite_or_named(edge: float) -> None:
+    depth = np.full((480, 640), 1.5, np.float32)
+    camera = CameraModel.from_info(640, 480, (500.0, 0, 319.5, 0, 500.0, 239.5, 0, 0, 1))
+    for box in ((0.0, 0.0, edge, 50.0), (-edge, -edge, edge, edge), (100.0, edge, 200.0, edge)):
+        place = locate(depth, box, camera)
+        assert isinstance(place, NoDepth) or np.isfinite([*place.center, *place.size]).all()
+
+
 def test_a_distorted_camera_is_straightened() -> None:
     cv2 = pytest.importorskip("cv2")
     k = (500.0, 0, 319.5, 0, 500.0, 239.5, 0, 0, 1)
@@ -124,6 +133,9 @@ def test_a_distorted_camera_is_straightened() -> None:
         ((0.0,) * 9, "plumb_bob", (), "calibrated"),
         ((float("nan"), 0, 1, 0, 1, 1, 0, 0, 1), "", (), "calibrated"),
         ((500.0, 0, 319.5, 0, 500.0, 239.5, 0, 0, 1), "ocam", (1.0, 2.0), "ocam"),
+        ((500.0, 0, 319.5, 0, 500.0, 239.5, 0, 0, 1), "plumb_bob", (0.1, float("nan"), 0.0, 0.0, 0.0), "finite"),
+        ((500.0, 0, 319.5, 0, 500.0, 239.5, 0, 0, 1), "rational_polynomial", (0.1,) * 3, "4 or 5 or 8 or 12 or 14"),
+        ((500.0, 0, 319.5, 0, 500.0, 239.5, 0, 0, 1), "equidistant", (0.1,) * 3, "expected 4 finite"),
     ],
 )
 def test_a_camera_that_cannot_be_used_is_refused(

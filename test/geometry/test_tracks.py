@@ -137,6 +137,19 @@ def test_large_images_are_followed_in_their_own_pixels() -> None:
     assert track.box == pytest.approx((424, 216, 664, 456), abs=4.0)
 
 
+@pytest.mark.parametrize("edge", [float("nan"), float("inf"), 1e300])
+def test_what_is_no_box_is_not_followed_and_spares_the_others(edge: float) -> None:
+    tracker, image = BoxTracker(S), texture()
+    tracker.on_image(1, image)
+    tracker.on_image(2, image)
+    bad = [seen((0.0, 0.0, 50.0, edge)), seen((-edge, edge, edge, edge))]
+    assert tracker.on_look(1, [*bad, seen()])  # on an image that others have followed
+    tracker.on_look(2, [*bad, seen()])  # on the newest
+    (track,) = tracker.on_image(FRAME, image)
+    assert track.box == pytest.approx(BOX, abs=1.0)
+    assert moved_boxes(grey_of(image), grey_of(image), [(0.0, 0.0, edge, 50.0)]) == [None]
+
+
 def test_overlap_of_boxes() -> None:
     assert iou((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3)
     assert iou((0, 0, 1, 1), (2, 2, 3, 3)) == 0 and iou((0, 0, 0, 0), (0, 0, 0, 0)) == 0

@@ -68,6 +68,10 @@ def test_what_lacks_is_named(finder: TargetFinder, kinematics: Kinematics) -> No
         finder.choice(NOW + 2 * NS, 2.0)
     with pytest.raises(ActionError, match=r"newest detections is of an image 3\.00 s old"):
         finder.locate("mug", NOW + 2 * NS, 2.0)
+    with pytest.raises(ActionError, match=r"newest decision is of an image 94\.00 s ahead of the clock"):
+        finder.choice(NOW - 95 * NS, 2.0)
+    with pytest.raises(ActionError, match=r"newest detections is of an image 94\.00 s ahead of the clock"):
+        finder.locate("mug", NOW - 95 * NS, 2.0)
     with pytest.raises(ActionError, match=r"no 'ball' is among the detections; seen: \['mug', 'red cylinder'\]"):
         finder.locate("ball", NOW, 2.0)
     finder.on_detections(NOW + NS, [])

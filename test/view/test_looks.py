@@ -1,6 +1,7 @@
 """Annotated images, the live table and the video show what they were given."""
 
 import io
+import itertools
 import math
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def test_the_box_is_drawn_where_it_is(box: tuple[float, float, float, float], sc
     assert not image.any(), "the source image must stay as it was"
     x1, y2 = int(box[0]), int(box[3]) - 1
     assert tuple(drawn[y2, x1]) == colour_of("red cube")
+
+
+def test_whatever_a_box_is_drawing_it_does_no_harm() -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    for box in itertools.product((-1e300, 10.0, 1e12, math.inf, math.nan), repeat=4):
+        assert annotate(image, [Detection("mug", box, math.nan)], truth=[box]).shape == image.shape
+    tall = annotate(image, [Detection("mug", (10.0, -1e12, 30.0, 1e12), 0.5)])
+    assert tall[24, 10].any() and tall[24, 29].any() and not tall[24, 40].any()
 
 
 def test_all_frames_of_a_run_have_one_size() -> None:
