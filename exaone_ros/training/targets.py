@@ -90,7 +90,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
         what = "other sizes, light and views, most that the IoU is behind"
         found.append(Verdict(what, max(worse), math.nan, 0.08, 0.03, False))
     heldout = tables.get("held-out pairs", {})
-    if IOU in heldout and IOU in main:
+    if IOU in heldout and main.get(IOU, {}).get("value", 0.0) > 0:  # of nothing there is no share
         value = heldout[IOU]["value"] / main[IOU]["value"]
         found.append(Verdict("held-out pairs, IoU as a share of the seen", value, math.nan, math.nan, 0.80))
     return found

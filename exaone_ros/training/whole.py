@@ -3,8 +3,9 @@
 A step runs as `python -m exaone_ros.training STEP ...` in a process of its own, so that its memory goes with it and the
 settings of glibc that halve a step's time on a CPU are there from the start. What is done is written down in the run's
 `steps.json`; the same command goes on behind it, and inside of a step that was cut off where the step can (rendering by
-shards, training by checkpoints). A step whose arguments have changed is run again, and all behind it; training then
-goes on from the run's checkpoint, so another seed or start wants another run folder.
+shards, training by checkpoints). A step whose arguments have changed, or whose file in the model's folder is gone, is
+run again, and all behind it; training then goes on from the run's checkpoint, so another seed or start wants another
+run folder.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exaone_ros.errors import ExaoneError
+from exaone_ros.model.checkpoint import SINGLE_FILE
+from exaone_ros.training.measured import EVALUATION_FILE, WORTH_FILE
 
 STEPS_FILE = "steps.json"
 GLIBC = {
@@ -91,10 +94,18 @@ class WholeOptions:
 
 @dataclass(frozen=True)
 class Step:
-    """Attributes: name, as of the command; its arguments."""
+    """One command of the way.
+
+    Attributes:
+        name: of the command.
+        arguments: of the command.
+        makes: file of the model that it leaves; where that was deleted since, the step is not done. None = whatever it
+            leaves may be deleted when the steps behind it are done, as the frames of a pool may.
+    """
 
     name: str
     arguments: tuple[str, ...]
+    makes: Path | None = None
 
     @property
     def command(self) -> str:
@@ -123,12 +134,13 @@ def plan(options: WholeOptions) -> tuple[Step, ...]:
     )  # fmt: skip
     if options.start is not None:
         learn += ("--start", str(options.start), "--rate", "0.5")
-    export = Step("export", ("--run", run, "--model", model, "--weights", "best"))
-    measured = ("--model", model, "--frames", str(options.frames), "--json", str(options.model / "evaluation.json"))
+    weights, evaluation, worth = (options.model / name for name in (SINGLE_FILE, EVALUATION_FILE, WORTH_FILE))
+    export = Step("export", ("--run", run, "--model", model, "--weights", "best"), weights)
+    measured = ("--model", model, "--frames", str(options.frames), "--json", str(evaluation))
     if options.data is not None:
         own = ("--data", str(options.data)) + (() if options.images is None else ("--images", str(options.images)))
         columns = ("--only", "mujoco", "own pictures")
-        return (Step("train", learn + own), export, Step("evaluate", measured + own + columns))
+        return (Step("train", learn + own), export, Step("evaluate", measured + own + columns, evaluation))
     frames, mtp_minutes = str(round(budget * machine.frames_per_minute)), f"{budget * machine.mtp_share:.1f}"
     return (
         Step("prerender", ("--pool", pool, "--frames", frames, *workers)),
@@ -138,8 +150,8 @@ def plan(options: WholeOptions) -> tuple[Step, ...]:
             ("--run", run, "--pool", pool, "--minutes", mtp_minutes, "--weights", "best", *with_device),
         ),
         export,
-        Step("acceptance", ("--model", model, "--json", str(options.model / "acceptance.json"))),
-        Step("evaluate", (*measured, "--card", "--made", _made(budget, options))),
+        Step("acceptance", ("--model", model, "--json", str(worth)), worth),
+        Step("evaluate", (*measured, "--card", "--made", _made(budget, options)), evaluation),
         Step("calibration", ("--model", model, "--json", str(options.run / "calibration.json"))),
     )  # fmt: skip
 
@@ -165,7 +177,7 @@ def carry_out(
 
     Args:
         options: what is to be made.
-        report: takes a line before and after each step.
+        report: takes a line before and after each step, and one at the end.
         execute: runs a step and returns its exit status; None = in a process of its own.
 
     Raises:
@@ -179,6 +191,7 @@ def carry_out(
     for number, step in enumerate(steps, start=1):
         what = f"[{number}/{len(steps)}] {step.name}"
         anew = anew or done.get(step.name, {}).get("arguments") != list(step.arguments)
+        anew = anew or (step.makes is not None and not step.makes.is_file())
         if not anew:
             report(f"{what}: done before")
             continue
@@ -191,6 +204,7 @@ def carry_out(
         report(f"{what}: {minutes:.1f} minutes")
         done[step.name] = {"arguments": list(step.arguments), "minutes": round(minutes, 2)}
         _write(file, done)
+    report(f"all is done: the model lies in {options.model}")
 
 
 def _execute(step: Step) -> int:

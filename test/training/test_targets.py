@@ -56,6 +56,8 @@ def test_every_bound_has_its_figure() -> None:
     measured = Verdict("as evaluation measures it", np.float64(0.9), np.float64(0.1), 0.8, 0.95)
     json.dumps(as_json([measured]), allow_nan=False)
     assert verdicts({}) == []
+    nothing_seen = {"mujoco": column(ground_one_iou=0.0), "held-out pairs": column(ground_one_iou=0.0)}
+    assert [verdict.what for verdict in verdicts(nothing_seen)] == ["one named object, mean IoU"]
 
 
 def test_figures_are_compared_as_the_card_shows_them() -> None:

@@ -39,12 +39,20 @@ def test_the_budget_is_shared_out(options: WholeOptions) -> None:
         assert 0.5 * budget < minutes < 0.8 * budget, "rendering and measuring need the rest"
 
 
+def make(step: Step) -> None:
+    """Leave what the step leaves in the model's folder."""
+    if step.makes is not None:
+        step.makes.parent.mkdir(parents=True, exist_ok=True)
+        step.makes.touch()
+
+
 def test_steps_that_are_done_are_not_done_again(options: WholeOptions) -> None:
     ran: list[str] = []
     lines: list[str] = []
 
     def execute(step: Step) -> int:
         ran.append(step.name)
+        make(step)
         return 0
 
     carry_out(options, lines.append, execute)
@@ -53,8 +61,29 @@ def test_steps_that_are_done_are_not_done_again(options: WholeOptions) -> None:
     ran.clear()
     carry_out(options, lines.append, execute)
     assert ran == []
+    assert lines[-1] == f"all is done: the model lies in {options.model}"
+    assert [line.endswith("done before") for line in lines[-8:-1]] == [True] * 7
     carry_out(replace(options, seed=1), lines.append, execute)
     assert ran == ["train", "mtp", "export", "acceptance", "evaluate", "calibration"], "and what follows from it"
+
+
+def test_what_was_deleted_from_the_model_is_made_again(options: WholeOptions) -> None:
+    ran: list[str] = []
+
+    def execute(step: Step) -> int:
+        ran.append(step.name)
+        make(step)
+        return 0
+
+    carry_out(options, lambda line: None, execute)
+    for file, again in (
+        ("evaluation.json", ["evaluate", "calibration"]),
+        ("model.safetensors", ["export", "acceptance", "evaluate", "calibration"]),
+    ):
+        (options.model / file).unlink()
+        ran.clear()
+        carry_out(options, lambda line: None, execute)
+        assert ran == again
 
 
 def test_a_step_that_fails_is_where_the_next_call_goes_on(options: WholeOptions) -> None:
@@ -63,6 +92,7 @@ def test_a_step_that_fails_is_where_the_next_call_goes_on(options: WholeOptions)
 
     def execute(step: Step) -> int:
         ran.append(step.name)
+        make(step)
         return 3 if step.name in broken else 0
 
     with pytest.raises(ExaoneError, match="mtp ended with status 3"):
