@@ -25,6 +25,7 @@ class Limits:
         vocab: size of the logits.
         visual_tokens: most visual tokens that one encoded image may have.
         token_bytes: memory of one token's keys and values in a slot, in all layers; 0 = unknown.
+        draft: tokens of a draft at most that a slot can be set back by where they are refused; None = any number.
     """
 
     slots: int
@@ -32,6 +33,7 @@ class Limits:
     vocab: int
     visual_tokens: int
     token_bytes: int = 0
+    draft: int | None = None
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ class Speculator:
     """
 
     def __init__(self, backend: Backend, settings: Speculation) -> None:
-        self._context = backend.limits.context
+        self._context, self._most = backend.limits.context, backend.limits.draft
         self._previous = PreviousAnswer(settings.previous) if settings.previous else None
         self._habit = Habit(settings.ngram) if settings.ngram else None
         self._mtp = MtpLayer(backend, settings.mtp) if settings.mtp else None
@@ -289,7 +289,7 @@ class Speculator:
         """
         open_: dict[int, tuple[Sequence, Draft]] = {}
         for slot, sequence in sequences.items():
-            draft = sequence.draft(self._context, None if room is None else room.get(slot))
+            draft = sequence.draft(self._context, self._room(slot, room))
             if draft.open:
                 open_[slot] = sequence, draft
         made: dict[int, list[int]] = {}
@@ -307,6 +307,13 @@ class Speculator:
                 sequence.guesses_drafted += draft.guesses
                 sequence.unchecked = draft.unchecked
         return made
+
+    def _room(self, slot: int, room: Mapping[int, int] | None) -> int | None:
+        """Tokens of a draft at most; None: nobody limits them."""
+        given = None if room is None else room.get(slot)
+        if given is None or self._most is None:
+            return self._most if given is None else given
+        return min(given, self._most)
 
     def learn(self, sequence: Sequence) -> None:
         """A sequence has come to a good end."""

@@ -42,6 +42,7 @@ class StrictBackend:
     context: int = 512
     vocab: int = 1792
     token_bytes: int = 0
+    longest_draft: int | None = None
     model: LanguageModel | None = None
     fail_at: int | None = None
     on_run: Callable[[int], None] = lambda call: None
@@ -57,7 +58,14 @@ class StrictBackend:
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.slots, self.context, self.vocab, visual_tokens=256, token_bytes=self.token_bytes)
+        return Limits(
+            self.slots,
+            self.context,
+            self.vocab,
+            visual_tokens=256,
+            token_bytes=self.token_bytes,
+            draft=self.longest_draft,
+        )
 
     def encode(self, image: NDArray[np.uint8]) -> VisualTokens:
         self._check_open()

@@ -120,6 +120,17 @@ def test_behind_prompts_that_run_together_a_draft_costs_no_room(table: TokenTabl
     assert due[1] < taken[1] <= due[2]
 
 
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_a_draft_is_no_longer_than_the_backend_can_take_back(table: TokenTable, grammars: Grammars, most: int) -> None:
+    text = '{"choice":"clear","reason":"nothing is in the way"}'
+    backend = say(text, table)
+    backend.longest_draft = most
+    speculator = Speculator(backend, Speculation(previous=64, ngram=16))
+    for _ in range(SEEN + 2):
+        assert answer(backend, table, grammars, REASONED, speculator)[0].decoded().text == text
+    assert max(row.logits for rows in backend.calls for row in rows) == 1 + most
+
+
 def test_tokens_that_came_true_because_they_were_forced_are_no_guesses(table: TokenTable, grammars: Grammars) -> None:
     """Of `],"label":"` and the like one choice is the model's; the figure means guesses, as for the other drafters."""
     text = '{"choice":"clear","reason":"nothing is in the way"}'

@@ -78,7 +78,8 @@ class OnnxRuntimeBackend:
                 costs in accuracy: computed in float32, and rounded after every operator.
             scales: AWQ-style scales of a quantised precision.
             chunk: tokens of a row in one run once it is longer than what sliding-window layers hold, which is their
-                window and as many tokens more; about as far can a slot be set back then. Drafts need 128.
+                window and as many tokens more; about as far can a slot be set back then. With less than 128, drafts
+                are shorter: see `Limits.draft`.
 
         Raises:
             CheckpointError: the checkpoint cannot be used, or has no MTP layer where one is asked for.
@@ -93,7 +94,9 @@ class OnnxRuntimeBackend:
         if chunk < 1:
             raise EngineError(f"chunk is {chunk}; expected at least 1")
         text, most = self._config.text, self._preprocess.max_visual_tokens
-        self._limits = Limits(slots, context, text.vocab, most, token_bytes(text, 4))
+        ring = Ring.of(text, context, chunk)
+        draft = ring.draft if ring else None
+        self._limits = Limits(slots, context, text.vocab, most, token_bytes(text, 4), draft)
         provider = _provider(runtime, device)
         self.opset = best_opset(runtime) if opset is None else opset
         compact = precision == FLOAT32  # what is emulated has the operators of the graph that it stands for
@@ -115,7 +118,6 @@ class OnnxRuntimeBackend:
 
         linears = linear_source(checkpoint, precision, scales.by_layer if scales else None)
         opset = max(self.opset, precision.min_opset)
-        ring = Ring.of(text, context, chunk)
         graph = build_decoder(
             checkpoint,
             context,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Row, VisualTokens
+from exaone_ros.engine.backends.batching import RUN_COST_TOKENS
 from exaone_ros.model.config import SLIDING, TextConfig
 
 CHUNK = 512
@@ -51,6 +52,11 @@ class Ring:
         if window is None or SLIDING not in config.layer_types or window + chunk + spare >= context:
             return None
         return cls(window, chunk, window + chunk + spare)
+
+    @property
+    def draft(self) -> int:
+        """Tokens of a draft at most: behind what is refused there may be padding, and then a filler in another run."""
+        return max(0, self.chunk - 2 * RUN_COST_TOKENS)
 
     def room(self, start: int) -> int:
         """Tokens that a run may write from a position on: up to the wrap, once it overwrites at most `chunk`."""

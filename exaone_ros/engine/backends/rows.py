@@ -59,7 +59,7 @@ def check_rows(rows: Sequence[Row], limits: Limits, image_token: int) -> None:
             )
         if not 0 <= row.logits <= len(tokens):
             raise EngineError(f"slot {row.slot}: logits of {row.logits} tokens asked for; the row has {len(tokens)}")
-        pads, seen = ids.count(image_token), sum(image.count for image in row.visual)
+        pads, seen = ids.count(image_token), sum(image.count for image in row.visual) if row.visual else 0
         if pads != seen:
             raise EngineError(f"slot {row.slot}: {pads} image-pad tokens for {seen} visual tokens; expected as many")
 

@@ -117,7 +117,9 @@ class SlotGraph:
     def _run(self, rows: Sequence[Row], hidden: Sequence[NDArray[np.float32]]) -> list[RowResult]:
         """Run rows none of which has to be cut."""
         results: dict[int, RowResult] = {}
-        least = self._caches.company([(row.slot, row.start, row.start + len(row.tokens)) for row in rows])
+        least = 0
+        if len(rows) > 1:
+            least = self._caches.company([(row.slot, row.start, row.start + len(row.tokens)) for row in rows])
         for row in rows:
             self._forget(self._caches.fit(row.slot, row.start, row.start + len(row.tokens), self.held, least))
             self.held[row.slot] = row.start

@@ -171,3 +171,23 @@ def test_the_mtp_layer_drafts_as_the_reference_past_its_window(directory: Path) 
 def test_a_chunk_of_nothing_is_refused(directory: Path) -> None:
     with pytest.raises(EngineError, match="chunk is 0"):
         OnnxRuntimeBackend(directory, slots=1, context=64, chunk=0)
+
+
+@pytest.mark.parametrize("beside", [0, 16])
+def test_drafts_are_as_long_as_a_short_chunk_can_take_back(directory: Path, beside: int) -> None:
+    """A whole draft is refused again and again, alone and padded to the length of a row beside it."""
+    backend = OnnxRuntimeBackend(directory, slots=3, context=CONTEXT, threads=1, chunk=40)
+    assert backend.limits.draft == 8
+    ids = words(130, 50)
+    for slot in (0, 1):
+        backend.run([Row(slot, 0, ids[:60], (), 0)])
+    for start in range(60, 100):
+        tokens = np.concatenate([ids[start : start + 1], words(backend.limits.draft, start)])
+        rows = [Row(0, start, tokens)]
+        if beside:
+            rows.append(Row(1, 60, words(tokens.size + beside, start), (), 0))
+        backend.run(rows)
+    (found,) = backend.run([Row(0, 100, ids[100:], (), 30)])
+    assert relative_error(found, logits(directory, ids)[100:]) < TOLERANCE
+    assert OnnxRuntimeBackend(directory, slots=1, context=CONTEXT, threads=1, chunk=12).limits.draft == 0
+    assert OnnxRuntimeBackend(directory, slots=1, context=40, threads=1, chunk=40).limits.draft is None, "no ring"

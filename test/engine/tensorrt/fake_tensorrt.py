@@ -203,6 +203,7 @@ class Engine:
             value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
             for value in (*model.graph.input, *model.graph.output)
         }
+        self._writes = [node.input for node in model.graph.node if node.op_type == "TensorScatter"]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
@@ -235,6 +236,9 @@ class Engine:
             dtype = self._types[name]
             size = int(np.prod(shapes[name])) * dtype.itemsize
             feeds[name] = self.cuda.at(addresses[name], size).view(dtype).reshape(shapes[name]).copy()
+        for past, _, index in self._writes:  # the real one writes beyond the slot, whatever lies there
+            ends = feeds[index] + shapes["input_ids"][1]
+            assert (ends <= shapes[past][2]).all(), f"'{past}' has {shapes[past][2]} positions; writes end at {ends}"
         for name, values in zip(self.outputs, self._session.run(self.outputs, feeds), strict=True):
             np.copyto(
                 self.cuda.at(addresses[name], values.nbytes), np.ascontiguousarray(values).reshape(-1).view(np.uint8)

@@ -328,3 +328,15 @@ def test_more_than_the_engines_hold_is_refused_with_the_command(
 def test_a_cpu_is_refused(directory: Path) -> None:
     with pytest.raises(EngineError, match="device is 'cpu'; backend 'tensorrt' runs on 'cuda'"):
         TensorRtBackend(directory, slots=1, context=64, device="cpu")
+
+
+def test_the_device_refuses_a_write_past_the_end_of_a_slot(
+    backend: TensorRtBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real one would write into the next slot; so a plan that does not look at the end must not pass these tests."""
+    backend.run([Row(0, 0, words(150, 1), (), 0)])
+    rows = [Row(0, 150, words(4, 2)), Row(1, 0, words(14, 3))]
+    assert [logits.shape for logits in backend.run(rows)] == [(1, VOCAB)] * 2
+    monkeypatch.setattr("exaone_ros.engine.backends.tensorrt.room", lambda *_: 160)
+    with pytest.raises(Exception, match=r"writes end at|out of data bounds"):
+        backend.run(rows)
