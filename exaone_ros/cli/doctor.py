@@ -26,10 +26,7 @@ NO_GPU = (
     "install NVIDIA's driver if there is a GPU (and see that nvidia-smi finds it). Only TensorRT engines and device "
     "'cuda' need one: onnxruntime answers on the CPU"
 )
-NO_TENSORRT = (
-    "on a Jetson it comes with JetPack; elsewhere pip install 'exaone_ros[tensorrt]' or 'exaone_ros[tensorrt-rtx]'. "
-    "Only the backend 'tensorrt' needs it"
-)
+NO_TENSORRT = "install it where you mean to use it: only the backend 'tensorrt' needs it"
 
 
 LEGEND = "ok: in order   --: not here, and needed for some things only   !!: broken, mend it first"

@@ -366,9 +366,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     with EngineService(engine) as service:
-        server = ChatServer(
-            (options.host, options.port), service, options.name or model.name, os.environ.get(KEY_VARIABLE, "")
-        )
+        try:
+            server = ChatServer(
+                (options.host, options.port), service, options.name or model.name, os.environ.get(KEY_VARIABLE, "")
+            )
+        except (OSError, OverflowError) as error:  # in use, not ours to use, of another machine, above 65535
+            print(
+                f"error: cannot listen on {options.host} port {options.port}: {error}; choose another --port (0 = any "
+                "that is free) or --host",
+                file=sys.stderr,
+            )
+            return 1
         stop = lambda *signal_: threading.Thread(target=server.shutdown).start()  # noqa: E731
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -24,6 +25,9 @@ from exaone_ros.errors import ExaoneError
 
 END_WITHIN_S = 1.8
 """A process that was asked to end is gone after this long, whatever its threads are stuck in."""
+
+_PLACES_IN_RCL = re.compile(r", at \S+:\d+")
+"""What rcl adds to its errors: lines of its own source."""
 
 FAILURES_IN_A_ROW = 10
 """After that many callbacks that raised, one after the other, the executor itself is taken to be broken."""
@@ -64,7 +68,11 @@ def run_node(make: Callable[[], Any], arguments: Sequence[str] | None = None) ->
 
 
 def _run(make: Callable[[], Any], arguments: Sequence[str] | None) -> int:
-    rclpy.init(args=None if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=None if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # arguments that rcl cannot read, a parameter file that is not there
+        print(f"error: {_PLACES_IN_RCL.sub('', str(error))}", file=sys.stderr)
+        return 1
     # A SimpleQueue may be filled by a signal handler while the same thread waits on it; an Event may not.
     reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ pytest.importorskip("onnxruntime")
 
 from support.served import KEY, KEY_VARIABLE, PATIENCE_S, Served
 
+from exaone_ros.engine import serve
 from exaone_ros.engine.breaker import CircuitBreaker, ServerState
 from exaone_ros.engine.engine import Engine
 from exaone_ros.engine.openai_chat import jpeg_url
@@ -391,3 +394,15 @@ def test_after_close_nothing_is_asked_and_bad_images_are_refused() -> None:
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.answer(picture(), [Count()])
+
+
+def test_a_port_that_cannot_be_listened_on_is_one_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve.Engine, "open", lambda *_arguments, **_named: None)
+    monkeypatch.setattr(serve, "EngineService", lambda _engine: nullcontext())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for port in (taken.getsockname()[1], 99999):
+            assert serve.main(["--port", str(port)]) == 1
+            said = capsys.readouterr().err
+            assert said.startswith(f"error: cannot listen on 127.0.0.1 port {port}: ") and said.count("\n") == 1

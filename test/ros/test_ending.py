@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from peer import FAKE, perceiving, red_box, running
+from peer import FAKE, PATIENCE_S, perceiving, red_box, running
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 OUT_OF_ORDER = "not ended in order"
@@ -47,7 +47,12 @@ def test_a_node_that_was_not_configured_ends(tmp_path: Path) -> None:
         assert OUT_OF_ORDER not in pair.process.output()
 
 
-def test_a_bad_command_line_ends_with_a_reason(tmp_path: Path) -> None:
-    with running([FAKE, "--ros-args", "-p", "nonsense"], tmp_path / "log") as process:
-        assert process.process.wait(60) == 1
-        assert "nonsense" in process.output()
+@pytest.mark.parametrize(
+    ("words", "reason"), [(("-p", "nonsense"), "'-p nonsense'"), (("--params-file", "no/such.yaml"), "no/such.yaml")]
+)
+def test_a_bad_command_line_ends_with_a_reason(tmp_path: Path, words: tuple[str, str], reason: str) -> None:
+    with running([FAKE, "--ros-args", *words], tmp_path / "log") as process:
+        assert process.process.wait(PATIENCE_S) == 1
+        said = process.output()
+    assert "error: failed to initialize rcl: Couldn't parse" in said and reason in said
+    assert "Traceback" not in said and ".c:" not in said
