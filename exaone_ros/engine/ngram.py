@@ -28,7 +28,7 @@ CONTEXTS_KEPT = 1 << 14
 
 
 class NgramTable:
-    """What has followed a few others, and how often. Forgets the oldest; not thread-safe.
+    """What has followed a few others, and how often. Forgets what was not seen for longest; not thread-safe.
 
     A context is the last three tokens, the last one, or the one before the last: a number that was never seen stands
     where numbers are followed by the same. The first of them behind which something is likely decides.
@@ -48,6 +48,7 @@ class NgramTable:
                     followers[context] = [1, tokens[at], 1]
                 else:
                     _count(found, tokens[at])
+                    followers.move_to_end(context)  # numbers come and go, what comes back is worth keeping
         while len(followers) > CONTEXTS_KEPT:
             followers.popitem(last=False)
 

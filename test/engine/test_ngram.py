@@ -223,6 +223,14 @@ def test_any_tokens_can_be_learnt_from(tokens: list[int], start: int) -> None:
         assert follower(ngrams, tokens[:at]) in (None, *tokens)
 
 
+def test_what_comes_back_is_not_forgotten_for_what_came_once() -> None:
+    ngrams = NgramTable()
+    for first in range(0, 2 * CONTEXTS_KEPT, 50):
+        ngrams.learn([1, 2, 3, 7], 3)
+        ngrams.learn(list(range(first + 100, first + 150)), 0)
+    assert follower(ngrams, [1, 2, 3]) == 7
+
+
 def test_memory_is_bounded() -> None:
     ngrams = NgramTable()
     ngrams.learn(list(range(CONTEXTS_KEPT + 100)), 0)
