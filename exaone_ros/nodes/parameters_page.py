@@ -117,11 +117,11 @@ def _text(value: object) -> str:
 
 
 @ends_with_its_reader
-def main() -> int:
-    """Print the page; returns 0."""
+def run_alone() -> int:
+    """Print the page, in a process of its own; returns 0."""
     sys.stdout.write(page())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_alone())
