@@ -69,13 +69,17 @@ def require(module: str, extra: str) -> ModuleType:
         extra: the extra of this package that installs it, e.g. ``cpu``.
 
     Raises:
-        MissingExtra: the module is not installed.
+        MissingExtra: the module is not installed, or cannot be loaded, e.g. for lack of a system library.
     """
+    get_it = f"pip install 'exaone_ros[{extra}]'"
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
             raise  # the module is there, something that it needs is not: hiding that helps nobody
+        raise MissingExtra(f"'{module}' is not installed; it comes with the extra '{extra}': {get_it}") from error
+    except ImportError as error:
         raise MissingExtra(
-            f"'{module}' is not installed; it comes with the extra '{extra}': pip install 'exaone_ros[{extra}]'"
+            f"'{module}' is installed, but cannot be loaded: {error}; install what that names, or the extra "
+            f"'{extra}' anew: {get_it}"
         ) from error

@@ -172,7 +172,9 @@ class Report:
 def watch_pip(step: Step, line: str) -> None:
     """Show which package pip is at."""
     words = line.split()
-    if len(words) > 1 and words[0] in ("Collecting", "Downloading", "Installing"):
+    if line.startswith("Installing collected packages"):  # and then says nothing until all of them are there
+        step.progress(None, "putting the packages into place")
+    elif len(words) > 1 and words[0] in ("Collecting", "Downloading"):
         step.progress(None, f"{words[0].lower()} {words[1]}")
 
 

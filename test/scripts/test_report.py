@@ -67,6 +67,7 @@ def test_output_that_is_no_text_is_survived(report: Report) -> None:
         (watch_build, "[x/y] not ninja", []),
         (watch_build, "-- Configuring done", []),
         (watch_pip, "Collecting numpy==2.4.6", [(None, "collecting numpy==2.4.6")]),
+        (watch_pip, "Installing collected packages: a, b", [(None, "putting the packages into place")]),
         (watch_pip, "", []),
     ],
 )
