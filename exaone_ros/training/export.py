@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import torch
@@ -53,6 +54,7 @@ def export(checkpoint: Path, directory: Path) -> int:
     if mtp:
         _add_tensors(directory / WEIGHTS, {name: value.half() for name, value in mtp.items()})
     (directory / "generation_config.json").write_bytes(generation)  # ours: greedy
+    shutil.copymode(directory / "config.json", directory / WEIGHTS)  # safetensors' files are their owner's alone
     return sum(value.numel() for value in (*model.parameters(), *mtp.values()))
 
 

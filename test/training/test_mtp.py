@@ -69,6 +69,9 @@ def test_export_adds_the_released_keys_and_transformers_passes_them_by(trained: 
     trainer = MtpTrainer(replace(trained, steps=2))
     trainer.run(lambda line: None)
     parameters = export(trained.directory / CHECKPOINT, full)
+    for folder in (plain, full):
+        modes = {name: (folder / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+        assert len(set(modes.values())) == 1, "whoever may read the one may read the other"
     assert count_parameters(full) == parameters
     with safe_open(full / "model.safetensors", framework="pt") as tensors:
         names = set(tensors.keys())
