@@ -83,7 +83,7 @@ def _contexts(tokens: list[int], at: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _count(found: list[int], token: int) -> None:
-    """Count one more follower of a context; see `NgramTable` for how they are kept."""
+    """Count one more follower of a context; one too many wears the least frequent down until it takes its place."""
     found[0] += 1
     for place in range(1, len(found), 2):
         if found[place] == token:
@@ -112,10 +112,11 @@ class Habit:
 
     Args:
         most: tokens of a draft.
+        least: chance of its last token, 0..1: higher where somebody else would guess instead.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, least: float = LIKELY) -> None:
+        self._most, self._least = most, least
         self._table = NgramTable()
 
     def extend(self, drafts: Mapping[int, tuple[Sequence, Draft]]) -> None:
@@ -126,7 +127,9 @@ class Habit:
                 guesses = []  # a token that reaches over the end of the forced text
             recent = recent + guesses
             chance = 1.0
-            while len(guesses) < self._most and (found := self._table.follows(recent, LIKELY / chance)) is not None:
+            while (
+                len(guesses) < self._most and (found := self._table.follows(recent, self._least / chance)) is not None
+            ):
                 guesses.append(found[0])
                 recent.append(found[0])
                 chance *= found[1]

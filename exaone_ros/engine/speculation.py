@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.engine.backend import Backend, DraftRow, drafting, named_failures
 from exaone_ros.engine.constraint import Constraint
-from exaone_ros.engine.ngram import Habit
+from exaone_ros.engine.ngram import LIKELY, Habit
 from exaone_ros.errors import EngineError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ LONGEST_DRAFT = 96
 """Tokens of a draft at most, with those that its guesses force: a backend whose sliding-window layers hold only their
 window has room for no more that are refused."""
 FIRST_GUESSES = 4
+SURER_THAN_MTP = 0.5
+"""Least chance of a token that habit drafts in place of the MTP layer, whose first guess comes true about as often."""
 ANSWERS_KEPT = 256
 
 
@@ -272,7 +274,8 @@ class Speculator:
     def __init__(self, backend: Backend, settings: Speculation) -> None:
         self._context, self._most = backend.limits.context, backend.limits.draft
         self._previous = PreviousAnswer(settings.previous) if settings.previous else None
-        self._habit = Habit(settings.ngram) if settings.ngram else None
+        # The layer sees the picture: it is asked where habit has no more to say than that something is not unlikely.
+        self._habit = Habit(settings.ngram, SURER_THAN_MTP if settings.mtp else LIKELY) if settings.ngram else None
         self._mtp = MtpLayer(backend, settings.mtp) if settings.mtp else None
         everybody: tuple[Drafter | None, ...] = (self._previous, self._habit, self._mtp)
         self._drafters = [drafter for drafter in everybody if drafter is not None]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from exaone_ros.engine.backend import Row
 from exaone_ros.engine.decode import Batch
 from exaone_ros.engine.grammar import Grammars
-from exaone_ros.engine.ngram import CONTEXTS_KEPT, FOLLOWERS_KEPT, LIKELY, MOST_SEEN, SEEN, NgramTable
+from exaone_ros.engine.ngram import CONTEXTS_KEPT, FOLLOWERS_KEPT, LIKELY, MOST_SEEN, SEEN, Habit, NgramTable
 from exaone_ros.engine.sampling import GENERAL, GREEDY, Sampling
 from exaone_ros.engine.sequence import Prefix, Question, Sequence
 from exaone_ros.engine.speculation import CHEAP, Speculation, Speculator
@@ -221,6 +221,22 @@ def test_any_tokens_can_be_learnt_from(tokens: list[int], start: int) -> None:
         ngrams.learn(tokens, start)
     for at in range(len(tokens)):
         assert follower(ngrams, tokens[:at]) in (None, *tokens)
+
+
+def test_habit_leaves_to_others_what_is_only_likely(table: TokenTable, grammars: Grammars) -> None:
+    texts = ['{"choice":"clear","reason":"it is empty"}', '{"choice":"blocked","reason":"it is full"}'] * 5
+    guesses = {}
+    for least in (LIKELY, 0.5):
+        habit, drafted = Habit(4, least), 0
+        for text in texts:
+            backend = say(text, table)
+            speculator = Speculator(backend, Speculation(ngram=4))
+            speculator._habit, speculator._drafters = habit, [habit]
+            found, timings = answer(backend, table, grammars, REASONED, speculator)
+            assert found.decoded().text == text
+            drafted += timings.tokens_drafted - timings.drafts_accepted
+        guesses[least] = drafted
+    assert guesses[0.5] < guesses[LIKELY], "fewer that came to nothing"
 
 
 def test_what_comes_back_is_not_forgotten_for_what_came_once() -> None:
