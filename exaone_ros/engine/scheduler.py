@@ -253,7 +253,8 @@ class Scheduler:
         """Give slots to jobs whose head is ready, the most important first."""
         if not self._waiting:
             return
-        joining: dict[int, Sequence] = {}
+        joined: list[Job] = []
+        slots: list[int] = []
         for job in sorted((job for job in self._waiting if job in chosen), key=lambda job: job.rank):
             if job.head is None or not job.head.ready:
                 continue
@@ -262,6 +263,12 @@ class Scheduler:
             slot = self._claim(job)
             if slot is None:
                 break
+            joined.append(job)
+            slots.append(slot)
+        joining: dict[int, Sequence] = {}
+        # Long answers beside each other: what is left when the short ones are over then still runs as one batch.
+        joined.sort(key=lambda job: self._pace.answer_steps(job.request.task), reverse=True)
+        for slot, job in zip(sorted(slots), joined, strict=True):
             assert job.sequence is not None
             joining[slot] = job.sequence
             self._waiting.remove(job)

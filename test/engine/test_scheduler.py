@@ -582,3 +582,17 @@ def test_json_answers_parse_whatever_else_runs(bench: Setup) -> None:
         b.ask(Count(name=f"count {i}", label="mugs"), picture(i % 2), priority=i % 3)
     for answer in b.run().values():
         assert json.loads(answer.text)
+
+
+def test_long_answers_lie_beside_each_other(bench: Setup) -> None:
+    """So that they are still neighbours, which run as one batch, when the short ones between them are over."""
+    b = bench(StrictBackend(slots=8))
+    tasks = [Ground(name=name) for name in ("a", "b", "c", "d")]
+    for task, steps in zip(tasks, (2, 30, 2, 20), strict=True):
+        b.scheduler._pace.answered(task, steps)
+    jobs = [b.ask(task) for task in tasks]
+    while any(job.slot is None for job in jobs):
+        b.step()
+        assert b.scheduler.live
+    slots = {job.request.task.name: job.slot for job in jobs}
+    assert slots == {"b": 0, "d": 1, "a": 2, "c": 3}
