@@ -75,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ExaoneError, TimeoutError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:  # the nodes have been ended on the way
+            print("interrupted", file=sys.stderr)
+            return 1
     print(f"failed: {', '.join(failed)}" if failed else "all went as they should")
     return 1 if failed else 0
 

@@ -39,3 +39,15 @@ def test_an_unknown_story_is_refused_with_those_that_there_are(capsys: pytest.Ca
     with pytest.raises(SystemExit):
         scenario.main(["weigh"])
     assert "'weigh'; expected some of find, count" in capsys.readouterr().err
+
+
+def test_an_interrupted_story_ends_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_arguments: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scenario, "closed_loop", interrupted)
+    monkeypatch.setattr(scenario, "prepare_environment", lambda: None)
+    assert scenario.main([]) == 1
+    assert capsys.readouterr().err == "interrupted\n"
