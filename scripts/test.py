@@ -1,8 +1,8 @@
 """Run the tests: `python3 scripts/test.py [LANE...]`, every lane without a name. Does its own set-up.
 
 Ends with a table of the lanes and a last line `N passed, N failed`; the exit status is 0 only where nothing failed and
-every lane ran some test, but for those that a slow machine had no time for: they are named above the last line. Where
-a ROS 2 is sourced the lanes run on it, and the ones that install others are left out.
+every lane ran some test, but for those that a slow machine had no time for: they are named above the last line. `lint`
+and `full` have to be run. Where a ROS 2 is sourced the lanes run on it, and the ones that install others are left out.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ LANES = {
     ),
 }
 
+NEEDED = ("lint", "full")
+"""Without these a run proves next to nothing, however little time there was."""
+
 
 def run_lane(lane: Lane, report: Report) -> Outcome:
     """Run one lane; whatever breaks is its outcome, so that the others still run. Only `OutOfTime` goes through."""
@@ -92,7 +95,7 @@ def main() -> None:
         {name: partial(told, partial(run_lane, LANES[name])) for name in chosen},
         {name: LANES[name].title for name in chosen},
     )
-    text, status = summary(rows)
+    text, status = summary(rows, NEEDED)
     print(text)
     sys.exit(status)
 

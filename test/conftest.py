@@ -46,6 +46,8 @@ _not_collected: dict[str, list[str]] = {}
 _leftovers: dict[int, str] = {}
 _running: list[str] = []
 """File that names the test that runs, for whoever finds the run dead; empty where nobody asked."""
+_failures: list[str] = []
+"""File that gets a line for each test that failed, for the same; empty where nobody asked."""
 
 collect_ignore = ["interfaces"]
 
@@ -72,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     }
     os.environ.update(variables)
     _running.append(os.environ.pop("EXAONE_TEST_RUNNING", ""))
+    _failures.append(os.environ.pop("EXAONE_TEST_FAILURES", ""))
     if (Path(sys.prefix) / "share" / "ament_index").is_dir():
         os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)  # ROS 2 wheels, started without scripts/run.py
 
@@ -106,6 +109,12 @@ def pytest_report_collectionfinish() -> list[str]:
 def pytest_runtest_logstart(nodeid: str) -> None:
     if _running[-1]:
         Path(_running[-1]).write_text(nodeid, encoding="utf-8")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed and _failures[-1]:
+        with Path(_failures[-1]).open("a", encoding="utf-8") as file:
+            file.write(report.nodeid + "\n")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from provision import lanes
 from provision.lanes import Outcome, OutOfTime
@@ -48,11 +48,11 @@ def run_in_turn(
     return rows
 
 
-def summary(rows: Sequence[Row]) -> tuple[str, int]:
+def summary(rows: Sequence[Row], needed: Collection[str] = ()) -> tuple[str, int]:
     """The table of the lanes, what was left out, and the sum as the last line; with the exit status.
 
     A lane for which there was no time is no failure of the tests: a slow machine is not a broken package. It is said
-    above the sum. Where there was no time for any test, the run has failed.
+    above the sum. Where there was no time for a lane that is needed, or for any test, the run has failed.
     """
     lines = [f"\n{'lane':<14}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}"]
     for name, outcome, took in rows:
@@ -63,4 +63,5 @@ def summary(rows: Sequence[Row]) -> tuple[str, int]:
         words = " ".join(late)
         lines.append(f'\nNOT TESTED for lack of time: {", ".join(late)}; `make test ARGS="{words}"` runs the rest.')
     lines.append(f"\n{passed} passed, {failed} failed")
-    return "\n".join(lines), 1 if failed or (late and not passed) else 0
+    proves_nothing = late and (not passed or not set(late).isdisjoint(needed))
+    return "\n".join(lines), 1 if failed or proves_nothing else 0

@@ -166,6 +166,30 @@ def test_a_command_ends_with_the_time_of_the_whole_run() -> None:
         lanes._bounded([sys.executable, "-c", "import threading; threading.Event().wait(600)"], {"PATH": "/usr/bin"})
 
 
+@pytest.mark.parametrize("word", ["False", "True"])
+def test_what_failed_before_the_time_was_over_has_failed(
+    tmp_path: Path, here: Runtime, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    tests = tmp_path / "test_cut.py"
+    tests.write_text(f"import os\n\n\ndef test_first():\n    assert {word}\n\n\ndef test_cut():\n    os.abort()\n")
+    bounded = lanes._bounded
+
+    def cut(command: list[str], env: dict[str, str]) -> int:
+        assert bounded(command, env) == -6
+        raise lanes.OutOfTime
+
+    monkeypatch.setattr(lanes, "_bounded", cut)
+    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'test'}"}
+    if word == "True":
+        with pytest.raises(lanes.OutOfTime):
+            lanes.pytest("lane", here, "-p", "conftest", str(tests), require=(), variables=variables)
+        return
+    outcome = lanes.pytest("lane", here, "-p", "conftest", str(tests), require=(), variables=variables)
+    assert (outcome.passed, outcome.failed, outcome.out_of_time) == (0, 1, False)
+    assert outcome.note.startswith("not finished for lack of time; ")
+    assert outcome.note.endswith("test_cut.py::test_first had failed")
+
+
 @pytest.mark.usefixtures("unlimited")
 def test_what_failed_stays_failed_where_there_is_no_time_for_a_second_try(
     here: Runtime, monkeypatch: pytest.MonkeyPatch
@@ -224,3 +248,10 @@ def test_lanes_that_there_is_no_time_for_are_named_and_no_failures(monkeypatch: 
 )
 def test_a_run_is_as_good_as_its_lanes(outcomes: list[lanes.Outcome], status: int) -> None:
     assert summary([(f"lane{i}", outcome, 1.0) for i, outcome in enumerate(outcomes)])[1] == status
+
+
+@pytest.mark.parametrize(("late", "status"), [("full", 1), ("kilted", 0)])
+def test_a_run_without_a_lane_that_is_needed_has_failed(late: str, status: int) -> None:
+    rows = [("lint", lanes.Outcome(3, 0), 1.0), (late, lanes.Outcome(0, 0, out_of_time=True), 1.0)]
+    text, found = summary(rows, needed=("lint", "full"))
+    assert found == status and f"NOT TESTED for lack of time: {late};" in text
