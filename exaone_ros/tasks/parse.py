@@ -58,7 +58,9 @@ def standing_tasks_from_yaml(text: str) -> tuple[StandingTask, ...]:
     """
     try:
         data = yaml.load(text, _TaskLoader)
-    except yaml.YAMLError as error:
+    except TaskError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, a thousand brackets
         raise TaskError(f"the task file is not valid YAML: {error}") from error
     if not isinstance(data, Mapping) or not data:
         found = f"holds a {type(data).__name__}" if data else "is empty"
