@@ -29,12 +29,12 @@ def ends_with_its_reader(main: Main) -> Main:
             try:
                 result = main(*arguments, **named)
             except SystemExit:  # as behind --help
-                sys.stdout.flush()
+                _flush()
                 raise
-            sys.stdout.flush()
+            _flush()
             return result
         except BrokenPipeError:
-            deaf = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+            deaf = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and _is_unread(stream)]
             if not deaf:  # another pipe, or a connection: an error like any other
                 raise
             for stream in deaf:
@@ -42,6 +42,11 @@ def ends_with_its_reader(main: Main) -> Main:
             return READER_GONE
 
     return run  # type: ignore[return-value]  # the same arguments and result
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # as where it was closed before the command began
+        sys.stdout.flush()
 
 
 def _is_unread(stream: TextIO) -> bool:
