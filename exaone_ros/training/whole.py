@@ -196,6 +196,9 @@ def carry_out(
             report(f"{what}: done before")
             continue
         report(f"{what}: {step.command}")
+        for behind in steps[number - 1 :]:  # what was made of what this step makes anew is not done, whatever happens
+            done.pop(behind.name, None)
+        _write(file, done)
         began = time.monotonic()
         status = (execute or _execute)(step)
         if status != 0:

@@ -86,6 +86,34 @@ def test_what_was_deleted_from_the_model_is_made_again(options: WholeOptions) ->
         assert ran == again
 
 
+def test_what_lies_behind_a_step_that_is_done_anew_is_not_done_whatever_happens(options: WholeOptions) -> None:
+    ran: list[str] = []
+    broken: set[str] = set()
+
+    def execute(step: Step) -> int:
+        ran.append(step.name)
+        make(step)
+        return 1 if step.name in broken else 0
+
+    carry_out(options, lambda line: None, execute)
+    other = replace(options, seed=1)  # of the steps behind training none has the seed among its arguments
+    for fails in ("train", "mtp"):
+        broken.add(fails)
+        with pytest.raises(ExaoneError, match=f"{fails} ended with status 1"):
+            carry_out(other, lambda line: None, execute)
+        broken.clear()
+    ran.clear()
+    carry_out(other, lambda line: None, execute)
+    assert ran == ["mtp", "export", "acceptance", "evaluate", "calibration"]
+    broken.add("train")
+    with pytest.raises(ExaoneError, match="train ended"):
+        carry_out(options, lambda line: None, execute)
+    broken.clear()
+    ran.clear()
+    carry_out(other, lambda line: None, execute)
+    assert ran[0] == "train", "the run's weights are no longer those that these arguments left"
+
+
 def test_a_step_that_fails_is_where_the_next_call_goes_on(options: WholeOptions) -> None:
     ran: list[str] = []
     broken = {"mtp"}
