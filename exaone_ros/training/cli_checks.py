@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import zipfile
 from pathlib import Path
 
 from exaone_ros.errors import CheckpointError, DatasetError, ExaoneError
@@ -39,13 +40,21 @@ def check_pool(pool: Path | None) -> None:
     """A pool that is trained on; None = none is.
 
     Raises:
-        DatasetError: it holds no frames.
+        DatasetError: it holds no frames, or a file that was cut short.
     """
-    if pool is not None and not any(pool.glob("*.npz")):
+    if pool is None:
+        return
+    from exaone_ros.training.pool import VALIDATION_POOL, damaged
+
+    shards = sorted(pool.glob("*.npz"))
+    if not shards:
         raise DatasetError(
             f"--pool is {pool}, which holds no frames; expected shards (*.npz): fill it with "
             f"`prerender --pool {pool}`, or leave --pool out to train on flat frames only"
         )
+    for shard in (*shards, *sorted((pool / VALIDATION_POOL).glob("*.npz"))):
+        if not zipfile.is_zipfile(shard):  # else a process that makes batches would end with a traceback
+            raise damaged(shard, "it is no archive of numpy")
 
 
 def check_start(start: Path | None) -> None:

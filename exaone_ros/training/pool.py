@@ -7,12 +7,14 @@ size and is written whole or not at all, so that a pool may be read while it gro
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exaone_ros.errors import DatasetError
 from exaone_ros.sim.frame import LabelledFrame, SeenObject
 
 VALIDATION_POOL = "validation"
@@ -35,17 +37,32 @@ def write_shard(path: Path, frames: Iterable[LabelledFrame]) -> None:
 
 
 def read_shard(path: Path) -> list[LabelledFrame]:
-    """Read a shard; the frames share one block of memory."""
-    with np.load(path) as data:
-        images: NDArray[np.uint8] = data["images"]
-        instances: NDArray[np.int8] = data["instances"]
-        truths = json.loads(str(data["truths"]))
-    frames = []
-    for image, instance, truth in zip(images, instances, truths, strict=True):
-        objects = tuple(SeenObject(s, c, tuple(box), d, px, f) for s, c, box, d, px, f in truth["objects"])
-        person, obstacle = (tuple(box) if box else None for box in (truth["person"], truth["obstacle"]))
-        frames.append(LabelledFrame(image, objects, person, obstacle, instance))  # type: ignore[arg-type]
+    """Read a shard; the frames share one block of memory.
+
+    Raises:
+        DatasetError: the file is damaged, or none of a pool.
+    """
+    try:
+        with np.load(path) as data:
+            images: NDArray[np.uint8] = data["images"]
+            instances: NDArray[np.int8] = data["instances"]
+            truths = json.loads(str(data["truths"]))
+        frames = []
+        for image, instance, truth in zip(images, instances, truths, strict=True):
+            objects = tuple(SeenObject(s, c, tuple(box), d, px, f) for s, c, box, d, px, f in truth["objects"])
+            person, obstacle = (tuple(box) if box else None for box in (truth["person"], truth["obstacle"]))
+            frames.append(LabelledFrame(image, objects, person, obstacle, instance))  # type: ignore[arg-type]
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise damaged(path, str(error)) from error
     return frames
+
+
+def damaged(shard: Path, reason: str) -> DatasetError:
+    """What is said of a shard that cannot be read."""
+    return DatasetError(
+        f"{shard} cannot be read ({reason}); expected a shard that `prerender` wrote: delete it, and have `prerender` "
+        "render it anew"
+    )
 
 
 class FramePool:

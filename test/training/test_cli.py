@@ -42,6 +42,7 @@ def test_numbers_that_cannot_be_are_refused(command: str, says: str, capsys: pyt
         ("train --run HERE/run --pool HERE/none", "none, which holds no frames; expected shards (*.npz): fill it with"),
         ("train --run HERE/run --pool HERE/empty", "empty, which holds no frames"),
         ("mtp --run HERE/run --pool HERE/none", "none, which holds no frames"),
+        ("train --run HERE/run --pool HERE/cut", "shard-0000.npz cannot be read (it is no archive of numpy); expected"),
         ("train --run HERE/file", "file is a file; expected a folder: give another path"),
         ("train --run HERE/file/run", "--run is"),
         ("train --run HERE/run --start HERE/none", "--start is"),
@@ -73,9 +74,9 @@ def test_numbers_that_cannot_be_are_refused(command: str, says: str, capsys: pyt
 def test_what_is_not_there_is_named(
     command: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in ("empty", "damaged", "stopped"):
+    for folder in ("empty", "damaged", "stopped", "cut"):
         (tmp_path / folder).mkdir()
-    for file in ("file", "damaged/checkpoint.pt", "stopped/steps.json", "one.png"):
+    for file in ("file", "damaged/checkpoint.pt", "stopped/steps.json", "cut/shard-0000.npz", "one.png"):
         (tmp_path / file).write_text("[")
     picture = {"id": 1, "file_name": "one.png"}
     box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}

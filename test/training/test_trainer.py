@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import Exaone4_5_ForConditionalGeneration
 
-from exaone_ros.errors import CheckpointError
+from exaone_ros.errors import CheckpointError, DatasetError
 from exaone_ros.training.cli import main
 from exaone_ros.training.data import BatchMaker, BatchStream, DataOptions
 from exaone_ros.training.export import count_parameters, export
@@ -156,3 +156,18 @@ def test_a_pool_gives_back_its_frames(tmp_path: Path) -> None:
     assert len(pool.frames[(84, 112)]) == 6
     batch = BatchMaker(DataOptions(batch=2, length=48, sizes=((84, 112),), pool=tmp_path, pool_share=1.0)).make(0)
     assert batch.images.shape == (2, 84, 112, 3)
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    shard = tmp_path / "shard-0000.npz"
+    write_shard(shard, [FlatRenderer(112, 84).render(frame_seed("train", 1))])
+    whole = shard.read_bytes()
+    turned = bytearray(whole)
+    turned[len(whole) // 2] ^= 255
+    for content in (b"", b"no archive", whole[: len(whole) // 2], bytes(turned)):
+        shard.write_bytes(content)
+        with pytest.raises(DatasetError, match=r"shard-0000\.npz cannot be read .* have `prerender` render it anew"):
+            FramePool(tmp_path)
+    np.savez(shard, images=np.zeros((1, 2, 2, 3)))
+    with pytest.raises(DatasetError, match=r"shard-0000\.npz cannot be read .*instances"):
+        FramePool(tmp_path)
