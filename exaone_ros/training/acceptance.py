@@ -6,7 +6,6 @@ Drafting from the last answer lives on views that change little; the MTP layer d
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from exaone_ros.engine.speculation import Speculation
 from exaone_ros.errors import CheckpointError
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.tasks import Count, Decide, Ground, Task
-from exaone_ros.training.measured import read_figures
+from exaone_ros.training.measured import read_figures, write_figures
 
 SETTINGS: dict[str, Speculation | None] = {
     "none": None,
@@ -84,7 +83,7 @@ class WorthReport:
 def write_worth(path: Path, report: WorthReport) -> None:
     """Write the figures as JSON."""
     settings = {name: asdict(figures) for name, figures in report.worth.items()}
-    path.write_text(json.dumps({"weights": report.weights, "settings": settings}, indent=1) + "\n", encoding="utf-8")
+    write_figures(path, {"weights": report.weights, "settings": settings})
 
 
 def read_worth(path: Path) -> WorthReport | None:

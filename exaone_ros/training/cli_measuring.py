@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,7 +23,16 @@ def evaluate(options: argparse.Namespace) -> None:
     from exaone_ros.training.card import refuse_other, write_card
     from exaone_ros.training.evaluate import OWN_COLUMN, Examiner, examinations, markdown, own_examination
     from exaone_ros.training.export import count_parameters
-    from exaone_ros.training.measured import CARD_FILE, EVALUATION_FILE, WORTH_FILE, doubt, fingerprint_of, read_figures
+    from exaone_ros.training.measured import (
+        CARD_FILE,
+        EVALUATION_FILE,
+        WORTH_FILE,
+        doubt,
+        fingerprint_of,
+        read_figures,
+        refuse_replaced,
+        write_figures,
+    )
     from exaone_ros.training.own_pictures import read_coco
 
     weights = fingerprint_of(options.model)
@@ -57,21 +65,17 @@ def evaluate(options: argparse.Namespace) -> None:
                     shown, column.language, column.kinds, column.thinking, column.questioner
                 )
                 if options.json is not None:  # after each column: a run that is cut short keeps what it has
-                    options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+                    write_figures(options.json, report)
     found = targets.verdicts(tables)
     if options.json is not None:
         report["targets"] = targets.as_json(found)
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, report)
     print(f"{markdown(tables)}\n\n{targets.markdown(found)}")
     if shipped.get("frames") == number:
         reason = doubt(options.model / EVALUATION_FILE, shipped.get("weights"), weights)
         print(f"\n{targets.compared(tables, shipped.get('tables', {}), reason)}")
     if options.card:
-        if fingerprint_of(options.model) != weights:
-            raise ExaoneError(
-                f"the weights in {options.model} were replaced while they were measured; expected the same at the end: "
-                "no card is written, measure again"
-            )
+        refuse_replaced(options.model, weights, "no card is")
         parameters = count_parameters(options.model)
         write_card(options.model / CARD_FILE, report, options.made, parameters, drafts)
 
@@ -84,6 +88,7 @@ def calibration(options: argparse.Namespace) -> None:
     from exaone_ros.engine.engine import Engine
     from exaone_ros.training.calibration import BEGIN, END, collect, markdown, report_of, write_into
     from exaone_ros.training.evaluate import mujoco_frames
+    from exaone_ros.training.measured import write_figures
     from exaone_ros.training.page import place_of
 
     if options.docs is not None:  # before minutes of measuring, not behind them
@@ -93,7 +98,7 @@ def calibration(options: argparse.Namespace) -> None:
         claims = collect(engine, frames)
     report = report_of(options.model.resolve().name, options.backend, options.split, options.frames, claims)
     if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, report)
     print(markdown(report))
     if options.docs is not None:
         write_into(options.docs, report)
@@ -104,7 +109,7 @@ def acceptance(options: argparse.Namespace) -> None:
     check_file(options.json, "--json")
     from exaone_ros.training.acceptance import SETTINGS, WorthReport, markdown, measure, possible, write_worth
     from exaone_ros.training.evaluate import mujoco_frames
-    from exaone_ros.training.measured import fingerprint_of
+    from exaone_ros.training.measured import fingerprint_of, refuse_replaced
 
     weights = fingerprint_of(options.model)
     wanted = possible(options.model) if options.only is None else options.only
@@ -122,6 +127,7 @@ def acceptance(options: argparse.Namespace) -> None:
     )  # fmt: skip
     print(markdown(worth))
     if options.json is not None:
+        refuse_replaced(options.model, weights, "no figures are")  # each setting opened them anew
         write_worth(options.json, WorthReport(worth, weights))
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ def read_figures(file: Path) -> dict[str, Any]:
     return found
 
 
+def write_figures(file: Path, report: dict[str, Any]) -> None:
+    """Write what was measured as JSON; what is not a number there (of nothing there is no mean) is null."""
+    file.write_text(json.dumps(_plain(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """A value of a report without NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def doubt(file: Path, said: str | None, weights: str) -> str:
     """Why figures must not be taken for those of a model, in words; "" where they are of its weights.
 
@@ -60,6 +75,24 @@ def doubt(file: Path, said: str | None, weights: str) -> str:
     if said is None:
         return f"{file} does not say of which weights its figures are (this model's are {weights[:DIGITS]})"
     return f"{file} holds figures of another model (weights {said[:DIGITS]}; this one's are {weights[:DIGITS]})"
+
+
+def refuse_replaced(model: Path, weights: str, what: str) -> None:
+    """Refuse to call figures those of weights that were replaced meanwhile.
+
+    Args:
+        model: folder that was measured.
+        weights: its fingerprint before that.
+        what: is not written, in words, for example "no card is".
+
+    Raises:
+        CheckpointError: other weights lie there now.
+    """
+    if fingerprint_of(model) != weights:
+        raise CheckpointError(
+            f"the weights in {model} were replaced while they were measured; expected the same at the end: {what} "
+            "written, measure again"
+        )
 
 
 def outdated(model: Path) -> list[str]:

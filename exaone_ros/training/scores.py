@@ -49,7 +49,10 @@ class Scores:
     values: list[float] = field(default_factory=list)
 
     def summary(self) -> dict[str, float]:
-        """Mean, 95% confidence interval (half of its width, its bounds), and number of questions."""
+        """Mean, 95% confidence interval (half of its width, its bounds), and number of questions.
+
+        Of one value the interval is all that a mean may be, 0 to 1.
+        """
         if not self.values:
             return _summary(math.nan, Interval(math.nan, math.nan), math.nan, 0)
         values = np.array(self.values)
@@ -57,7 +60,9 @@ class Scores:
         if set(np.unique(values)) <= {0.0, 1.0}:
             found = wilson(mean, number)
             return _summary(mean, found, found.half, number)
-        half = CONFIDENCE_Z * float(values.std(ddof=1)) / math.sqrt(number) if number > 1 else math.nan
+        if number == 1:
+            return _summary(mean, Interval(0.0, 1.0), 0.5, number)
+        half = CONFIDENCE_Z * float(values.std(ddof=1)) / math.sqrt(number)
         return _summary(mean, Interval(mean - half, mean + half), half, number)
 
 

@@ -77,6 +77,8 @@ def test_intervals() -> None:
     assert {key: pytest.approx(value) for key, value in mean.items()} == {
         "value": 0.7, "interval": half, "low": 0.7 - half, "high": 0.7 + half, "n": 3,
     }  # fmt: skip
+    one = Scores([0.7]).summary()
+    assert (one["value"], one["interval"], one["low"], one["high"]) == (0.7, 0.5, 0.0, 1.0), "one value proves nothing"
     f1 = FrameF1([(2, 2, 2), (2, 2, 1), (0, 0, 0)]).summary()
     assert f1["value"] == pytest.approx(6 / 8)
     assert f1["low"] <= f1["value"] <= f1["high"] and f1["interval"] == pytest.approx((f1["high"] - f1["low"]) / 2)

@@ -24,6 +24,7 @@ from exaone_ros.training.measured import (
     fingerprint_of,
     outdated,
     read_figures,
+    write_figures,
 )
 
 BUNDLED = share_path("models/exaone4_5-tabletop-tiny")
@@ -159,6 +160,29 @@ def test_acceptance_writes_down_the_weights(model: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(acceptance, "measure", lambda *_: DRAFTS)
     assert cli.main(["acceptance", "--model", str(model), "--json", str(tmp_path / WORTH_FILE)]) == 0
     assert read_worth(tmp_path / WORTH_FILE) == WorthReport(DRAFTS, fingerprint_of(model))
+
+
+def test_no_drafts_of_weights_that_changed_meanwhile(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("exaone_ros.training.evaluate.mujoco_frames", lambda *_: iter(()))
+
+    def measure(*_: Any) -> Any:
+        change_weights(model)
+        return DRAFTS
+
+    monkeypatch.setattr(acceptance, "measure", measure)
+    assert cli.main(["acceptance", "--model", str(model), "--json", str(tmp_path / WORTH_FILE)]) == 1
+    assert "were replaced while they were measured" in capsys.readouterr().err
+    assert not (tmp_path / WORTH_FILE).exists()
+
+
+def test_figures_are_json_also_where_there_is_no_number(tmp_path: Path) -> None:
+    report = {"n": 0, "mean": float("nan"), "bins": [{"most": float("inf"), "right": 0.5}], "name": "x", "none": None}
+    write_figures(tmp_path / "figures.json", report)
+    assert read_figures(tmp_path / "figures.json") == {
+        "n": 0, "mean": None, "bins": [{"most": None, "right": 0.5}], "name": "x", "none": None,
+    }  # fmt: skip
 
 
 def test_an_export_names_what_it_leaves_behind(
