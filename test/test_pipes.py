@@ -20,7 +20,7 @@ NODE_RUNNER = "run_node"
 
 
 COMPLAINTS = ("Traceback", "Exception ignored", "BrokenPipe", "Broken pipe")
-"""What Python says of such an end. Libraries may have said something else: ONNX Runtime does of GPUs that it expected."""
+"""What Python says of such an end. Libraries may have their own to say: ONNX Runtime of a GPU that it expected."""
 
 
 def ended(*command: str) -> tuple[int, str]:
