@@ -133,7 +133,8 @@ class Habit:
                 guesses.append(found[0])
                 recent.append(found[0])
                 chance *= found[1]
-            draft.presume(guesses[: self._most])
+            if guesses:  # else somebody else may guess
+                draft.presume(guesses[: self._most])
 
     def learn(self, sequence: Sequence) -> None:
         chosen = len(sequence.written) - sequence.opening

@@ -115,7 +115,7 @@ class Draft:
         return self._originals[0].spelled() if self.open else ()
 
     def presume(self, tokens: list[int]) -> None:
-        """Take tokens that nobody has checked against the rules; ends the draft."""
+        """Take tokens, one at least, that nobody has checked against the rules; ends the draft."""
         self.tokens += tokens[: max(0, self._room - len(self.tokens))]
         self.guesses, self.unchecked = len(self.tokens), True
         self.open = False

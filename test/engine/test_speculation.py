@@ -153,6 +153,19 @@ def test_the_layer_takes_over_where_the_last_answer_is_wrong(make: Maker) -> Non
     assert backend.guessed > before
 
 
+def test_the_layer_guesses_where_habit_has_nothing_to_say(make: Maker) -> None:
+    found = {}
+    for settings in (Speculation(ngram=4), Speculation(mtp=2), Speculation(ngram=4, mtp=2)):
+        backend, sequences, plain = Drafting(), make(), make()
+        timings = run(backend, sequences, Speculator(backend, settings))
+        run(StrictBackend(), plain)
+        assert said(sequences) == said(plain)
+        found[settings] = backend.guessed, timings.decode_steps
+    habit, layer, both = found.values()
+    assert habit[0] == 0 < both[0] <= layer[0]
+    assert both[1] < habit[1]
+
+
 def test_a_layer_that_fails_ends_the_questions_of_that_step_by_name(make: Maker) -> None:
     class Failing(Drafting):
         def draft(self, rows: Sequence[DraftRow]) -> list[NDArray[np.float32]]:
