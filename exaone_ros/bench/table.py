@@ -167,7 +167,7 @@ def _drafts(settings: dict[str, dict[str, Any]]) -> str:
 
 Every object, all counted, the way decided: each question alone, on frames that differ altogether, with tokens guessed
 ahead and verified in the next step. `mtp n`: n guesses of the checkpoint's MTP layer; `ngram n`: n tokens that have to
-follow or have mostly followed in earlier answers (the default is 4); `previous n`: n tokens of the last answer to the
+follow or have often followed in earlier answers (the default is 4); `previous n`: n tokens of the last answer to the
 same question. A view that changes little from frame to frame is guessed better than these.
 {without}
 {acceptance.markdown({name: acceptance.Worth(**worth) for name, worth in settings.items()})}

@@ -265,15 +265,16 @@ class Scheduler:
                 break
             joined.append(job)
             slots.append(slot)
-        joining: dict[int, Sequence] = {}
         # Long answers beside each other: what is left when the short ones are over then still runs as one batch.
-        joined.sort(key=lambda job: self._pace.answer_steps(job.request.task), reverse=True)
-        for slot, job in zip(sorted(slots), joined, strict=True):
+        longest = sorted(joined, key=lambda job: self._pace.answer_steps(job.request.task), reverse=True)
+        place = dict(zip(longest, sorted(slots), strict=True))
+        joining: dict[int, Sequence] = {}
+        for job in joined:  # the most important still go first: prompts are read in the order of joining
             assert job.sequence is not None
+            job.slot = slot = place[job]
             joining[slot] = job.sequence
             self._waiting.remove(job)
             self._running[slot] = job
-            job.slot = slot
         self._batch.join(joining, meter)
         for slot in joining:
             self._let_go(self._running[slot])

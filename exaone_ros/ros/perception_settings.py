@@ -38,7 +38,7 @@ PARAMETERS = (
               minimum=256, maximum=262144),
     Parameter("draft_previous", 8, "Tokens of the last answer to the same question that are guessed and verified in "
               "one step; 0 = none. Changes no answer.", minimum=0, maximum=64),
-    Parameter("draft_ngram", 4, "Tokens guessed from the grammar and from what mostly followed in earlier answers, and "
+    Parameter("draft_ngram", 4, "Tokens guessed from the grammar and from what often followed in earlier answers, and "
               "verified in one step; 0 = none. Changes no answer.", minimum=0, maximum=16),
     Parameter("draft_mtp", 0, "Guesses of the checkpoint's MTP layer that are verified in one step; 0 = none. Changes "
               "no answer.", minimum=0, maximum=3),

@@ -85,7 +85,7 @@ DRAFTS = """
 The weights `mtp.*` are a layer for multi-token prediction, trained on the finished trunk; `transformers` passes them
 by. Three standing questions, each alone, on validation frames shown three times with noise (`acceptance`): decode steps
 of an answer without and with guesses of the layer (`mtp n`), from the last answer to the same question
-(`previous n`), or from what mostly followed the last tokens so far (`ngram n`). Drafts change no answer, but that a
+(`previous n`), or from what often followed the last tokens so far (`ngram n`). Drafts change no answer, but that a
 step of more tokens adds up in another order: an answer differs where two tokens were tied to the last digit of float32.
 
 {table}

@@ -596,3 +596,18 @@ def test_long_answers_lie_beside_each_other(bench: Setup) -> None:
         assert b.scheduler.live
     slots = {job.request.task.name: job.slot for job in jobs}
     assert slots == {"b": 0, "d": 1, "a": 2, "c": 3}
+
+
+def test_the_earlier_deadline_is_read_first_though_its_answer_is_shorter(bench: Setup) -> None:
+    b = bench(prefill_tokens=16)
+    urgent, patient = (Ask(name=name, question="What is this? " * 8, answer_tokens=3) for name in ("urgent", "patient"))
+    b.scheduler._pace.answered(urgent, 2)
+    b.scheduler._pace.answered(patient, 30)
+    jobs = [b.ask(patient, deadline_s=900.0), b.ask(urgent, deadline_s=500.0)]
+    while any(job.slot is None for job in jobs):
+        b.step()
+        assert b.scheduler.live
+    assert [job.slot for job in jobs] == [0, 1]
+    while all(job.sequence is not None and job.sequence.reading for job in jobs):
+        b.step()
+    assert [job.sequence is not None and job.sequence.reading for job in jobs] == [True, False]
