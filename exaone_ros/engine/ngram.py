@@ -25,6 +25,9 @@ FOLLOWERS_KEPT = 8
 MOST_SEEN = 64
 """Bounds the memory of the past: here all counts are halved, so that new habits show soon."""
 CONTEXTS_KEPT = 1 << 14
+MOST_LEARNT = 256
+"""Last tokens of an answer that are learnt from: others wait meanwhile, some microseconds for each token, and reasoning
+may have thousands."""
 
 
 class NgramTable:
@@ -137,6 +140,6 @@ class Habit:
                 draft.presume(guesses[: self._most])
 
     def learn(self, sequence: Sequence) -> None:
-        chosen = len(sequence.written) - sequence.opening
+        chosen = min(len(sequence.written) - sequence.opening, MOST_LEARNT)
         tokens = sequence.latest(chosen + LOOK_BACK)
         self._table.learn(tokens, len(tokens) - chosen)

@@ -119,7 +119,7 @@ def build_decoder(
 
     hidden = embed(g, ids, visual, visual_row, c.hidden)
     layers = DecoderLayers(g, c, kv_write, ids, positions, context, compact=compact)
-    # Behind the attention of the last layer, only the tokens whose logits are wanted go on: of a prompt, one or none.
+    # Behind the attention of the last layer, only the tokens whose logits are wanted go on: of a prompt, few or none.
     early = compact and not hidden_output
     for layer in range(c.layers):
         kind, prefix = c.is_sliding(layer), f"text.layers.{layer}."

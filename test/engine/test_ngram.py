@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from exaone_ros.engine.backend import Row
 from exaone_ros.engine.decode import Batch
 from exaone_ros.engine.grammar import Grammars
-from exaone_ros.engine.ngram import CONTEXTS_KEPT, FOLLOWERS_KEPT, LIKELY, MOST_SEEN, SEEN, Habit, NgramTable
+from exaone_ros.engine.ngram import (
+    CONTEXTS_KEPT,
+    FOLLOWERS_KEPT,
+    LIKELY,
+    MOST_LEARNT,
+    MOST_SEEN,
+    SEEN,
+    Habit,
+    NgramTable,
+)
 from exaone_ros.engine.sampling import GENERAL, GREEDY, Sampling
 from exaone_ros.engine.sequence import Prefix, Question, Sequence
 from exaone_ros.engine.speculation import CHEAP, Speculation, Speculator
@@ -245,6 +254,16 @@ def test_what_comes_back_is_not_forgotten_for_what_came_once() -> None:
         ngrams.learn([1, 2, 3, 7], 3)
         ngrams.learn(list(range(first + 100, first + 150)), 0)
     assert follower(ngrams, [1, 2, 3]) == 7
+
+
+def test_of_a_long_reasoning_the_end_is_learnt(table: TokenTable, grammars: Grammars) -> None:
+    question = Question("q", np.array([1, 2, 3, 4], np.int64), None, 10 * MOST_LEARNT)
+    sequence = Sequence(question, Prefix(0, HEAD.size), table, grammars, 20 * MOST_LEARNT)
+    sequence._tokens += list(range(1000, 1000 + 4 * MOST_LEARNT))
+    habit = Habit(4)
+    habit.learn(sequence)
+    contexts = {context for context in habit._table._followers if len(context) == 1}
+    assert contexts == {(token,) for token in sequence._tokens[-MOST_LEARNT - 1 : -1]}
 
 
 def test_memory_is_bounded() -> None:
