@@ -19,6 +19,8 @@ from exaone_ros.sim.vocabulary import parse
 
 JOINT_HISTORY, JOINTS_EVERY_NS = 2000, 5_000_000
 """Postures kept, and how far apart at least: 10 s of them at any rate of the joint states."""
+SET_BACK_S = 1.0
+"""A joint whose state is this much older than its last one shows a clock that was set back, as by a reset."""
 MAX_POSE_GAP_S = 0.25
 """A posture is taken for that at the time of the image if it was measured at most this much before or after."""
 MAX_DISTORTION, MAX_ASPECT_ERROR = 1e-6, 0.01
@@ -58,6 +60,7 @@ class TargetFinder:
         self._kinematics, self._camera, self._plane_z_m = kinematics, camera, plane_z_m
         self._joints: deque[tuple[int, dict[str, float]]] = deque(maxlen=JOINT_HISTORY)
         self._newest: dict[str, float] = {}
+        self._stamps_ns: dict[str, int] = {}
         self._projection: tuple[float, float, float] | None = None
         self._no_projection = ""
         self._seen: tuple[int, tuple[Seen, ...]] | None = None
@@ -65,9 +68,21 @@ class TargetFinder:
 
     def on_joints(self, stamp_ns: int, positions: Mapping[str, float]) -> None:
         """Positions of some joints: drivers may publish those of one robot in several messages."""
+        if any(stamp_ns < self._stamps_ns.get(name, stamp_ns) - SET_BACK_S * NS for name in positions):
+            self._forget_behind(stamp_ns)
+        self._stamps_ns.update(dict.fromkeys(positions, stamp_ns))
         self._newest = {**self._newest, **positions}
         if not self._joints or not 0 <= stamp_ns - self._joints[-1][0] < JOINTS_EVERY_NS:
             self._joints.append((stamp_ns, self._newest))
+
+    def _forget_behind(self, stamp_ns: int) -> None:
+        """The clock was set back: what is later than this was measured, seen and decided before, in another world."""
+        self._joints.clear()
+        self._stamps_ns.clear()
+        if self._seen is not None and self._seen[0] > stamp_ns + MAX_POSE_GAP_S * NS:
+            self._seen = None
+        if self._decision is not None and self._decision[0] > stamp_ns + MAX_POSE_GAP_S * NS:
+            self._decision = None
 
     def on_camera_info(self, k: Sequence[float], d: Sequence[float] = ()) -> None:
         """The nine numbers of CameraInfo.k, and the coefficients of CameraInfo.d.

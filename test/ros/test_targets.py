@@ -63,6 +63,26 @@ def test_joints_may_come_in_several_messages_and_as_often_as_they_like(finder: T
     assert finder.locate("red cylinder", NOW + NS, 2.0).position == pytest.approx((0.6, 0.1, 0.9), abs=2e-3)
 
 
+def test_what_was_before_a_reset_is_forgotten(finder: TargetFinder) -> None:
+    """Also where the clock comes to the same times again."""
+    for step in range(11):
+        finder.on_joints(NOW - 2 * NS + step * NS // 5, HOME_RAD | {"head_pan": 0.3})
+    with pytest.raises(ActionError, match="no decision came yet"):
+        finder.choice(NOW, 2.0)
+    with pytest.raises(ActionError, match="no detections came yet"):
+        finder.locate("red cylinder", NOW, 2.0)
+    finder.on_detections(NOW, [Seen("red cylinder", box_of_cylinder(0.6, 0.1, 0.3), 0.8)])  # type: ignore[arg-type]
+    assert finder.locate("red cylinder", NOW, 2.0).position == pytest.approx((0.6, 0.1, 0.9), abs=2e-3)
+
+
+def test_a_driver_with_a_clock_of_its_own_makes_nobody_forget(finder: TargetFinder) -> None:
+    for step in range(3):
+        finder.on_joints(5 * NS + step, {"right_finger_0": 0.01})
+        finder.on_joints(0, {"left_finger_0": 0.01})
+    assert finder.choice(NOW, 2.0) == "red cylinder"
+    assert finder.locate("red cylinder", NOW, 2.0).position == pytest.approx((0.6, 0.1, 0.9), abs=2e-3)
+
+
 def test_what_lacks_is_named(finder: TargetFinder, kinematics: Kinematics) -> None:
     with pytest.raises(ActionError, match=r"image 3\.00 s old; allowed are 2 s"):
         finder.choice(NOW + 2 * NS, 2.0)
