@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from exaone_ros.errors import CheckpointError
 
@@ -30,24 +30,53 @@ def read_run(checkpoint: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is no such checkpoint, or it is not one of this training.
     """
+    expected = "the checkpoint.pt of a training run"
     if not checkpoint.is_file():
-        raise CheckpointError(f"{checkpoint} does not exist; expected the checkpoint.pt of a training run")
+        raise CheckpointError(f"{checkpoint} does not exist; expected {expected}")
+    state = read_archive(checkpoint, expected)
+    if not {"model", "sizes", "step"} <= set(state):
+        raise CheckpointError(f"{checkpoint} holds {sorted(state)[:5]}; expected {expected}")
+    return state
+
+
+def read_archive(file: Path, expected: str) -> dict[str, Any]:
+    """What torch saved in a file.
+
+    Args:
+        file: to read.
+        expected: what it should be, for the message.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds no dict.
+    """
     try:
-        if not zipfile.is_zipfile(checkpoint):  # torch's reader of what is none fails with errors of any kind
+        if not zipfile.is_zipfile(file):  # torch's reader of what is none fails with errors of any kind
             raise pickle.UnpicklingError("it is no archive of torch")
-        state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{checkpoint} cannot be read: {str(error).splitlines()[0]}; expected the checkpoint.pt of a training run: "
-            "take another, or delete the file to begin anew"
+            f"{file} cannot be read: {str(error).splitlines()[0]}; expected {expected}: take another, or delete the "
+            "file to begin anew"
         ) from error
     if not isinstance(state, dict):
-        raise CheckpointError(
-            f"{checkpoint} holds a {type(state).__name__}; expected the checkpoint.pt of a training run"
-        )
-    if not {"model", "sizes", "step"} <= set(state):
-        raise CheckpointError(f"{checkpoint} holds {sorted(state)[:5]}; expected the checkpoint.pt of a training run")
+        raise CheckpointError(f"{file} holds a {type(state).__name__}; expected {expected}")
     return state
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+    """Put weights of a file into a model.
+
+    Raises:
+        CheckpointError: they are those of a model of other sizes, or of another vocabulary.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:  # torch's word for other names or shapes
+        first = " ".join(str(error).splitlines()[1:2]).strip()
+        raise CheckpointError(
+            f"{file} has other weights than the model of this version: {first}; every word of the vocabulary is a "
+            "token by itself, so a checkpoint belongs to the version that trained it: train anew"
+        ) from error
 
 
 def read_exported(directory: Path) -> dict[str, Tensor]:

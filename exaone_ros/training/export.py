@@ -16,11 +16,13 @@ from exaone_ros.training.checkpoints import (
     MTP_PREFIX,
     WEIGHTS,
     fingerprint,
+    load_weights,
+    read_archive,
     read_run,
     trunk_weights,
 )
 from exaone_ros.training.model import Sizes, build_config, build_model
-from exaone_ros.training.tokenizer import write_processor
+from exaone_ros.training.tokenizer import build_tokenizer, write_processor
 
 
 def export(checkpoint: Path, directory: Path) -> int:
@@ -36,19 +38,19 @@ def export(checkpoint: Path, directory: Path) -> int:
         The number of parameters.
 
     Raises:
-        CheckpointError: there is no such checkpoint, it is not one of this training, or the MTP layer beside it belongs
-            to other weights.
+        CheckpointError: there is no such checkpoint, it is not one of this training or of another vocabulary, or the
+            MTP layer beside it belongs to other weights; then nothing was written.
     """
     state = read_run(checkpoint)
-    vocabulary_size = write_processor(directory)
     sizes = state["sizes"] | {"full_attention": tuple(state["sizes"]["full_attention"])}
-    model = build_model(build_config(Sizes(**sizes), vocabulary_size), seed=0)
+    model = build_model(build_config(Sizes(**sizes), build_tokenizer().get_vocab_size()), seed=0)
     weights = trunk_weights(state)
-    model.load_state_dict(weights)
+    load_weights(model, weights, checkpoint)
     mtp = _read_mtp(checkpoint.with_name(MTP_CHECKPOINT), fingerprint(weights))
     for name, value in (*model.state_dict().items(), *mtp.items()):
         if not torch.isfinite(value.half()).all():
             raise CheckpointError(f"{checkpoint}: {name} does not fit into float16; train again at a lower rate")
+    write_processor(directory)
     generation = (directory / "generation_config.json").read_bytes()
     model.half().save_pretrained(directory)
     if mtp:
@@ -62,7 +64,7 @@ def _read_mtp(path: Path, trunk: str) -> dict[str, Tensor]:
     """The MTP layer's weights by the names of a released checkpoint; none where the run has not trained one."""
     if not path.is_file():
         return {}
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_archive(path, f"the {MTP_CHECKPOINT} that `mtp` wrote")
     if state.get("trunk") != trunk:
         raise CheckpointError(
             f"{path} was trained on other weights than those of {CHECKPOINT} beside it; train it again (command mtp) "

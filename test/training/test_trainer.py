@@ -11,6 +11,7 @@ import torch
 from transformers import Exaone4_5_ForConditionalGeneration
 
 from exaone_ros.errors import CheckpointError, DatasetError
+from exaone_ros.training.checkpoints import MTP_CHECKPOINT
 from exaone_ros.training.cli import main
 from exaone_ros.training.data import BatchMaker, BatchStream, DataOptions
 from exaone_ros.training.export import count_parameters, export
@@ -75,6 +76,20 @@ def test_export_refuses_what_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected the checkpoint"):
         export(tmp_path / CHECKPOINT, tmp_path / "model")
     assert main(["export", "--run", str(tmp_path / "none"), "--model", str(tmp_path / "model")]) == 1
+
+
+def test_a_refused_export_leaves_the_model_as_it_was(tiny_run: TrainOptions, tmp_path: Path) -> None:
+    trainer = Trainer(replace(tiny_run, steps=1))
+    trainer.save()
+    state = torch.load(trainer.path, weights_only=True)
+    state["model"]["model.lm_head.weight"] = state["model"]["model.lm_head.weight"][:-1]
+    torch.save(state, tmp_path / "older.pt")
+    with pytest.raises(CheckpointError, match=r"older\.pt has other weights .*lm_head"):
+        export(tmp_path / "older.pt", tmp_path / "model")
+    trainer.path.with_name(MTP_CHECKPOINT).write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"mtp\.pt cannot be read"):
+        export(trainer.path, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_run_starts_from_one_that_had_fewer_auxiliary_heads(tiny_run: TrainOptions, tmp_path: Path) -> None:
