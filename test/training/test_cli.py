@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,22 @@ def test_a_page_with_its_markers_is_a_place(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before {BEGIN} old {END} after")
     assert place_of(page, BEGIN, END) == ("before ", " after")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_end_that_is_asked_for_is_an_interrupt_but_what_is_ignored_stays_so(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("exaone_ros.training.whole.carry_out", lambda _: signal.raise_signal(number))
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(number, signal.SIG_IGN)
+        assert cli.main(["all", "--run", str(tmp_path)]) == 0
+        signal.signal(number, signal.SIG_DFL)
+        assert cli.main(["all", "--run", str(tmp_path)]) == cli.INTERRUPTED
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def test_an_interrupt_ends_a_command_without_a_traceback(
