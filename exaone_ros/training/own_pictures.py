@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +120,11 @@ def read_coco(path: Path, images: Path | None = None) -> OwnPictures:
             f"{path} is not of COCO's shape ({type(error).__name__}: {error}); expected images with id and file_name, "
             "categories with id and name, annotations with image_id, category_id and bbox"
         ) from error
+    twice = [name for name, number in Counter(files.values()).items() if number > 1]
+    if twice:  # each entry would teach that the objects of the other are not there
+        raise DatasetError(
+            f"{path} names the picture {twice[0]!r} under several ids; expected one id for each: join them"
+        )
     pictures = {name: OwnPicture(folder / name, tuple(marked[key])) for key, name in files.items()}
     missing = sorted(name for name, picture in pictures.items() if not picture.file.is_file())
     if missing:

@@ -205,6 +205,7 @@ def test_sizes_of_pictures_on_edge_are_trained_too(coco: Path, tmp_path: Path) -
         ({"annotations": [{"image_id": 99, "category_id": 7, "bbox": [0, 0, 1, 1]}]}, "image 99"),
         ({"annotations": [{"image_id": 0, "category_id": 7, "bbox": [0, 0, 0, 1]}]}, "with an area"),
         ({"images": [{"id": 0, "file_name": "none.png"}], "annotations": []}, "lacks 1 of the 1 pictures"),
+        ({"images": [{"id": i, "file_name": "a.png"} for i in (0, 1)], "annotations": []}, "'a.png' under several ids"),
         ({"images": [], "annotations": []}, "none of which is for training"),
     ],
 )
