@@ -27,6 +27,7 @@ from exaone_ros.ros.bringup import PLANS
 from exaone_ros.ros.launch_plan import NodePlan, Value
 from exaone_ros.ros.messages_page import messages_page
 from exaone_ros.ros.policy import NodeGraph, interfaces_page, policy_xml
+from exaone_ros.ros.spin import reason_of_rcl
 from exaone_ros.share import PACKAGE
 
 NAMESPACE = "/exaone"
@@ -223,7 +224,10 @@ def _robot_state_publisher(plan: NodePlan) -> NodeGraph:
 
 
 def _graph_of(make: Callable[[], Any], arguments: Sequence[str]) -> NodeGraph:
-    rclpy.init(args=list(arguments))
+    try:
+        rclpy.init(args=list(arguments))
+    except RuntimeError as error:
+        raise ExaoneError(reason_of_rcl(error)) from error
     try:
         node = make()
         try:

@@ -27,6 +27,7 @@ from exaone_ros.errors import ExaoneError
 from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.ros.listen import spinning
 from exaone_ros.ros.replay import BagPlayer
+from exaone_ros.ros.spin import reason_of_rcl
 
 CAMERA_TOPICS = ("/head_camera/image_raw/compressed", "/head_camera/camera_info")
 LEAD_IN_S = 2.0
@@ -44,11 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded pace")
     parser.add_argument("--wait", type=float, default=60.0, help="seconds at most until somebody listens")
     given = list(sys.argv[1:] if argv is None else argv)
-    arguments = parser.parse_args(remove_ros_args(given))
+    try:
+        arguments = parser.parse_args(remove_ros_args(given))
+    except RuntimeError as error:
+        parser.error(reason_of_rcl(error))
     if not (math.isfinite(arguments.rate) and 0.01 <= arguments.rate <= 100):
         parser.error(f"--rate is {arguments.rate}; expected 0.01 to 100")
     # rclpy's own handler would take the context down beside whatever is being published: an error in place of an end.
-    rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # a parameter file that is not there
+        parser.error(reason_of_rcl(error))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         node = rclpy.create_node("replay", automatically_declare_parameters_from_overrides=True)

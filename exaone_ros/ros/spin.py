@@ -67,11 +67,16 @@ def run_node(make: Callable[[], Any], arguments: Sequence[str] | None = None) ->
     os._exit(code)
 
 
+def reason_of_rcl(error: RuntimeError) -> str:
+    """What rcl does not like about arguments, for whoever wrote them."""
+    return _PLACES_IN_RCL.sub("", str(error))
+
+
 def _run(make: Callable[[], Any], arguments: Sequence[str] | None) -> int:
     try:
         rclpy.init(args=None if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # arguments that rcl cannot read, a parameter file that is not there
-        print(f"error: {_PLACES_IN_RCL.sub('', str(error))}", file=sys.stderr)
+        print(f"error: {reason_of_rcl(error)}", file=sys.stderr)
         return 1
     # A SimpleQueue may be filled by a signal handler while the same thread waits on it; an Event may not.
     reasons: queue.SimpleQueue[str] = queue.SimpleQueue()

@@ -20,6 +20,7 @@ from rclpy.qos import ReliabilityPolicy
 from support.graph import the_one
 
 from exaone_ros.errors import ExaoneError
+from exaone_ros.nodes import replay
 from exaone_ros.nodes.replay import CAMERA_TOPICS
 from exaone_ros.nodes.scenario import RECORDED, Running, closed_loop
 from exaone_ros.ros.bag import message_class, read_bag
@@ -166,6 +167,16 @@ def test_the_qos_of_a_replay_is_overridden_and_a_wrong_name_refused() -> None:
         finally:
             node.destroy_node()
             rclpy.try_shutdown(context=context)
+
+
+@pytest.mark.parametrize("words", [("-p", "nonsense"), ("--params-file", "no/such.yaml")])
+def test_a_replay_with_a_bad_command_line_ends_with_a_reason(
+    words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        replay.main([str(BUNDLED_BAG), "--ros-args", *words])
+    said = capsys.readouterr().err
+    assert words[1] in said and ".c:" not in said
 
 
 def test_bags_that_are_none_are_refused(tmp_path: Path) -> None:

@@ -146,6 +146,14 @@ def test_a_file_of_parameters_that_is_not_there_is_named(capsys: pytest.CaptureF
     assert "'no/such.yaml'; expected the path of a file" in capsys.readouterr().err
 
 
+def test_a_file_of_parameters_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("perception: [")
+    assert graph.run(["policy", "--params-file", str(mine)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and str(mine) in said and ".c:" not in said
+
+
 def test_the_page_of_messages_is_what_is_defined(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "messages.md").read_text(encoding="utf-8")
     assert page == messages_page(ROOT / "exaone_interfaces"), REMEDY
