@@ -36,7 +36,6 @@ def train(options: argparse.Namespace) -> None:
     check_data(options)
     check_start(options.start)
     check_device(options.device)
-    from exaone_ros.training.checkpoints import CHECKPOINT, read_run
     from exaone_ros.training.data import DataOptions
     from exaone_ros.training.own_pictures import read_coco
     from exaone_ros.training.own_sizes import own_sizes
@@ -60,10 +59,7 @@ def train(options: argparse.Namespace) -> None:
         auxiliary=0.0 if options.start is not None and options.start.is_dir() else 1.0,
         look_minutes=options.look_minutes, look_steps=options.look_steps, patience=options.patience,
     )  # fmt: skip
-    if (options.run / CHECKPOINT).exists():
-        read_run(options.run / CHECKPOINT)  # a damaged one is named here
-    trainer = Trainer(settings)
-    _run(trainer, options.run / "train.log", describe(settings))
+    _run(Trainer(settings), options.run / "train.log", describe(settings))
 
 
 def mtp(options: argparse.Namespace) -> None:

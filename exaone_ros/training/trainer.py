@@ -295,15 +295,22 @@ class Trainer:
         partial.replace(self.path)
 
     def _load(self) -> None:
-        state = torch.load(self.path, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        state = read_run(self.path)
+        try:
+            self.model.load_state_dict(state["model"])
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+        except (RuntimeError, ValueError, KeyError) as error:  # what torch says of other names and shapes
+            first = str(error).splitlines()[1:2] or [str(error)]
+            raise CheckpointError(
+                f"{self.path} is of a model of other sizes or heads, and cannot be gone on from: {first[0].strip()}; "
+                f"begin another run (--run), with --start {self.path} where only the heads differ"
+            ) from error
         self.step, self.elapsed_s, self.averages = state["step"], state["elapsed_s"], state["averages"]
         if "looked" in state:  # checkpoints of runs that could not look have none
             self.skipped, self.look_due_s = state["skipped"], state["look_due_s"]
             self.looked = Progress(**state["looked"])
-        torch.set_rng_state(state["random"].cpu())
+        torch.set_rng_state(state["random"])
 
 
 def describe(options: TrainOptions) -> str:

@@ -78,6 +78,24 @@ def test_export_refuses_what_is_no_checkpoint(tmp_path: Path) -> None:
     assert main(["export", "--run", str(tmp_path / "none"), "--model", str(tmp_path / "model")]) == 1
 
 
+def test_what_cannot_be_gone_on_from_is_named(tiny_run: TrainOptions) -> None:
+    trainer = Trainer(replace(tiny_run, steps=1))
+    trainer.save()
+    state = torch.load(trainer.path, weights_only=True)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is of a model of other sizes .*size mismatch"):
+        Trainer(replace(tiny_run, sizes=replace(tiny_run.sizes, text_mlp=48)))
+    torch.save({key: value for key, value in state.items() if key != "optimisers"}, trainer.path)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is of .*optimisers.*--start"):
+        Trainer(tiny_run)
+    del state["model"]["auxiliary.mark.weight"]
+    torch.save(state, trainer.path)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is of .*auxiliary\.mark.*--start"):
+        Trainer(tiny_run)
+    trainer.path.write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read"):
+        Trainer(tiny_run)
+
+
 def test_a_refused_export_leaves_the_model_as_it_was(tiny_run: TrainOptions, tmp_path: Path) -> None:
     trainer = Trainer(replace(tiny_run, steps=1))
     trainer.save()
