@@ -235,9 +235,11 @@ class Trainer:
                 if now - saved > 60 * options.save_minutes:
                     self.save()
                     saved = time.monotonic()
-                if validation is not None and (self._look_is_due() or self.progress >= 1):
+                if validation is not None and self.progress < 1 and self._look_is_due():
                     self.look(validation, report)
                     last = time.monotonic()  # a look does not count against the run's minutes
+            if validation is not None and self.looked.last_step < self.step:  # also where the last look was cut off
+                self.look(validation, report)
         except KeyboardInterrupt:
             self.save()
             raise

@@ -145,6 +145,7 @@ class Progress:
         best_step: of that look.
         reference: loss that the next look must undercut by LEAST_GAIN to count as a gain.
         without: looks in a row that brought nothing.
+        last_step: of the last look.
     """
 
     looks: int = 0
@@ -152,6 +153,7 @@ class Progress:
     best_step: int = 0
     reference: float = math.inf
     without: int = 0
+    last_step: int = 0
 
     def after(self, loss: float, step: int) -> Progress:
         """The same after one more look."""
@@ -159,7 +161,7 @@ class Progress:
         best = (loss, step) if loss < self.best else (self.best, self.best_step)
         return replace(
             self, looks=self.looks + 1, best=best[0], best_step=best[1],
-            reference=loss if gained else self.reference, without=0 if gained else self.without + 1,
+            reference=loss if gained else self.reference, without=0 if gained else self.without + 1, last_step=step,
         )  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -154,6 +154,29 @@ def test_a_resumed_run_remembers_its_looks(tiny_run: TrainOptions, told: type[To
     assert (second.step, second.skipped, second.looked) == (first.step, first.skipped, first.looked)
     second.run(lambda line: None)
     assert second.step < 40
+
+
+def test_a_last_look_that_was_cut_off_is_done_by_the_next_call(tiny_run: TrainOptions, told: type[Told]) -> None:
+    """Else the weights behind the whole cool-down would never be held against those of earlier looks."""
+    told.losses = [2.0, 1.0, 0.5]
+    options = replace(tiny_run, steps=4, look_steps=3)
+    first = Trainer(options)
+    looks = first.look
+
+    def cut_off(*arguments: Any) -> None:
+        if first.step == 4:
+            raise KeyboardInterrupt
+        looks(*arguments)
+
+    first.look = cut_off  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        first.run(lambda line: None)
+    assert read_run(tiny_run.directory / BEST_CHECKPOINT)["step"] == 3
+    for _ in range(2):
+        again = Trainer(options)
+        again.run(lambda line: None)
+        assert (again.step, again.looked.looks, again.looked.best_step) == (4, 2, 4)
+    assert read_run(tiny_run.directory / BEST_CHECKPOINT)["step"] == 4
 
 
 def test_the_best_weights_can_be_exported(tiny_run: TrainOptions, told: type[Told], tmp_path: Path) -> None:
