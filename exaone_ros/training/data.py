@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from exaone_ros.errors import DatasetError
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.training.flat_post import spoil
 from exaone_ros.training.flat_renderer import FlatOptions, FlatRenderer
@@ -197,7 +198,7 @@ class BatchStream:
         """The next batch; `progress` 0..1 of the run shapes the batches that are made from now on.
 
         Raises:
-            RuntimeError: a worker process ended.
+            DatasetError: a worker process ended.
         """
         number = self._next
         self._next += 1
@@ -211,7 +212,11 @@ class BatchStream:
                 which, batch = self._answers.get(timeout=5)
             except queue.Empty:
                 if not all(worker.is_alive() for worker in self._workers):
-                    raise RuntimeError("a process that makes batches has ended; its traceback is above") from None
+                    raise DatasetError(
+                        "a process that makes batches has ended; expected it to live as long as training does: where "
+                        "nothing stands above, it may have been killed for want of memory (fewer --workers, or a "
+                        "smaller pool); the run goes on from its last checkpoint"
+                    ) from None
                 continue
             self._ready[which] = batch
         return self._ready.pop(number)

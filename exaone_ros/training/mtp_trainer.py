@@ -12,7 +12,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from exaone_ros.training.checkpoints import CHECKPOINT, MTP_CHECKPOINT, fingerprint, read_run, trunk_weights
+from exaone_ros.training.checkpoints import (
+    CHECKPOINT,
+    MTP_CHECKPOINT,
+    fingerprint,
+    load_weights,
+    read_run,
+    trunk_weights,
+)
 from exaone_ros.training.data import BatchStream, DataOptions
 from exaone_ros.training.forward import PackedModel
 from exaone_ros.training.model import Sizes, build_config, build_model
@@ -59,7 +66,7 @@ class MtpTrainer:
     """One run; it starts from nothing each time, as minutes are enough for one layer.
 
     Raises:
-        CheckpointError: the directory holds no checkpoint of a training run.
+        CheckpointError: the directory holds no checkpoint of a training run, or one of another vocabulary.
     """
 
     def __init__(self, options: MtpOptions) -> None:
@@ -67,12 +74,13 @@ class MtpTrainer:
             torch.set_num_threads(options.threads)
         self.options = options
         self.device = torch.device(options.device)
-        state = read_run(options.directory / options.checkpoint)
+        checkpoint = options.directory / options.checkpoint
+        state = read_run(checkpoint)
         encoder = Encoder()
         sizes = state["sizes"] | {"full_attention": tuple(state["sizes"]["full_attention"])}
         model = build_model(build_config(Sizes(**sizes), encoder.vocabulary_size), options.seed)
         weights = trunk_weights(state)
-        model.load_state_dict(weights)
+        load_weights(model, weights, checkpoint)
         self.trunk_fingerprint = fingerprint(weights)
         self.model = PackedModel(model, encoder.head, encoder.tail).to(self.device).requires_grad_(False)
         self.mtp = MtpLayer(model.config.text_config)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import queue
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,6 +97,27 @@ def test_what_cannot_be_gone_on_from_is_named(tiny_run: TrainOptions) -> None:
     trainer.path.write_bytes(b"cut")
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read"):
         Trainer(tiny_run)
+
+
+def test_a_worker_process_that_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended:
+        """Stands for a process, and for its queues, in which nothing ever comes."""
+
+        def is_alive(self) -> bool:
+            return False
+
+        def get(self, timeout: float) -> None:
+            raise queue.Empty
+
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *_: None
+
+    context = SimpleNamespace(Queue=Ended, Process=lambda **_: Ended())
+    monkeypatch.setattr("exaone_ros.training.data.multiprocessing.get_context", lambda _: context)
+    stream = BatchStream(DataOptions(batch=2), workers=1)
+    with pytest.raises(DatasetError, match="a process that makes batches has ended"):
+        stream.next(1.0)
+    stream.close()
 
 
 def test_a_refused_export_leaves_the_model_as_it_was(tiny_run: TrainOptions, tmp_path: Path) -> None:
