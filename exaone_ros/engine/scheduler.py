@@ -253,31 +253,44 @@ class Scheduler:
         """Give slots to jobs whose head is ready, the most important first."""
         if not self._waiting:
             return
-        joined: list[Job] = []
-        slots: list[int] = []
-        for job in sorted((job for job in self._waiting if job in chosen), key=lambda job: job.rank):
-            if job.head is None or not job.head.ready:
-                continue
-            if not self._start(job, meter):
-                continue
-            slot = self._claim(job)
-            if slot is None:
-                break
-            joined.append(job)
-            slots.append(slot)
-        # Long answers beside each other: what is left when the short ones are over then still runs as one batch.
-        longest = sorted(joined, key=lambda job: self._pace.answer_steps(job.request.task), reverse=True)
-        place = dict(zip(longest, sorted(slots), strict=True))
         joining: dict[int, Sequence] = {}
-        for job in joined:  # the most important still go first: prompts are read in the order of joining
+        for job, slot in self._places(chosen, meter).items():
             assert job.sequence is not None
-            job.slot = slot = place[job]
+            job.slot = slot
             joining[slot] = job.sequence
             self._waiting.remove(job)
             self._running[slot] = job
         self._batch.join(joining, meter)
         for slot in joining:
             self._let_go(self._running[slot])
+
+    def _places(self, chosen: set[Job], meter: Meter) -> dict[Job, int]:
+        """A slot for each job that can join now, the most important first: prompts are read in the order of joining.
+
+        Whatever a task's own code raises on the way, Ctrl-C included, no slot stays taken that nobody is recorded to
+        hold.
+        """
+        joined: list[Job] = []
+        slots: list[int] = []
+        try:
+            for job in sorted((job for job in self._waiting if job in chosen), key=lambda job: job.rank):
+                if job.head is None or not job.head.ready:
+                    continue
+                if not self._start(job, meter):
+                    continue
+                slot = self._claim(job)
+                if slot is None:
+                    break
+                slots.append(slot)
+                joined.append(job)
+            # Long answers beside each other: what is left when the short ones are over then still runs as one batch.
+            longest = sorted(joined, key=lambda job: self._pace.answer_steps(job.request.task), reverse=True)
+        except BaseException:
+            for slot in slots:
+                self._slots.release(slot)
+            raise
+        place = dict(zip(longest, sorted(slots), strict=True))
+        return {job: place[job] for job in joined}
 
     def _start(self, job: Job, meter: Meter) -> bool:
         """Make the job's sequence, or let it start over behind its head; False: it has ended instead."""
@@ -355,11 +368,11 @@ class Scheduler:
 
     def _vacate(self, job: Job) -> None:
         assert job.slot is not None
-        self._batch.leave(job.slot)
-        del self._running[job.slot]
-        self.heads.clear(job.slot)
-        self._slots.release(job.slot)
-        job.slot = None
+        slot, job.slot = job.slot, None
+        self._batch.leave(slot)
+        del self._running[slot]
+        self._slots.release(slot)
+        self.heads.clear(slot)  # a call of the backend, in which Ctrl-C may come: the slot is free by then
 
     def _let_go(self, job: Job) -> None:
         """The job needs its head no more, or has to ask for it again."""

@@ -547,6 +547,66 @@ def test_cancelling_and_refusing_end_waiting_and_running_jobs(bench: Setup) -> N
     assert answers["0"].text and not answers["1"].text and answers["2"].error is jobs[2].refusal
 
 
+@dataclass(frozen=True, kw_only=True)
+class Interrupted(Ask):
+    """A task in whose code Ctrl-C comes while others have their slots already."""
+
+    def prompt(self) -> str:
+        raise KeyboardInterrupt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moody(Ask):
+    """A task whose code works once, and raises where the scheduler asks how long its answers are."""
+
+    asked: list[int] = field(default_factory=list, compare=False)
+
+    @property
+    def max_tokens(self) -> int:
+        self.asked.append(0)
+        if len(self.asked) > 1:
+            raise RuntimeError("not twice")
+        return 40
+
+
+@pytest.mark.parametrize("task", [Interrupted(name="bad", question="?"), Moody(name="bad", question="?")])
+def test_an_error_between_two_that_join_loses_no_slot(
+    bench: Setup, alone: Callable[..., tuple[object, ...]], task: Task
+) -> None:
+    b = bench()
+    for turn in range(b.backend.slots):
+        b.ask(FAST, picture(0), label=f"joining {turn}", priority=1)
+        b.ask(task, picture(0), label=f"raising {turn}", priority=1)
+        with pytest.raises((KeyboardInterrupt, RuntimeError)):
+            b.run()
+        b.scheduler.abort(Outcome.CANCELLED, None, b.meter)
+        assert b.answers[f"joining {turn}"].outcome is Outcome.CANCELLED and not b.scheduler.live
+        getattr(task, "asked", []).clear()
+    b.ask(FAST, picture(0))
+    b.ask(SLOW, picture(1))
+    b.run()
+    assert content(b.answers["fast"]) == alone(FAST, picture(0))
+    assert content(b.answers["slow"]) == alone(SLOW, picture(1))
+
+
+def test_an_interrupted_clearing_of_a_slot_loses_no_slot(bench: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = bench()
+    clear = b.scheduler.heads.clear
+
+    def interrupted(slot: int) -> None:
+        raise KeyboardInterrupt
+
+    for turn in range(b.backend.slots):
+        monkeypatch.setattr(b.scheduler.heads, "clear", interrupted)
+        b.ask(FAST, picture(0), label=f"{turn}")
+        with pytest.raises(KeyboardInterrupt):
+            b.run()
+        monkeypatch.setattr(b.scheduler.heads, "clear", clear)
+        b.scheduler.abort(Outcome.CANCELLED, None, b.meter)
+    b.ask(FAST, picture(0))
+    assert b.run()["fast"].outcome is Outcome.DONE
+
+
 def test_random_loads_come_to_an_end_and_change_no_answer(
     bench: Setup, alone: Callable[..., tuple[object, ...]]
 ) -> None:
