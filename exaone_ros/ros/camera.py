@@ -121,11 +121,15 @@ class Camera:
                 self._waiting = None
 
     def recent(self) -> list[CameraFrame]:
-        """The newest frames that are fresh still, oldest first."""
+        """The newest frames that are fresh still, oldest first: neither too old, nor of before the clock went back."""
         rule, now_ns = self._freshness(), self._now_ns()
         with self._lock:
             frames = list(self._recent)
-        return [frame for frame in frames if not rule.too_old(frame.stamp_ns, now_ns)]
+        return [
+            frame
+            for frame in frames
+            if not rule.too_old(frame.stamp_ns, now_ns) and not rule.ahead(frame.stamp_ns, now_ns)
+        ]
 
     def picture(self, frame: CameraFrame) -> Picture:
         """What the engine is shown: converted once, and the same object for all who ask about this frame.

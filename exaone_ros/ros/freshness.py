@@ -25,6 +25,13 @@ class Freshness:
         """True for a stamp older than `max_age_ns`."""
         return now_ns - stamp_ns > self.max_age_ns
 
+    def ahead(self, stamp_ns: int, now_ns: int) -> bool:
+        """True for a stamp further in the future than `tolerance_ns`.
+
+        Of a frame that was fresh when it came this says that the clock has gone back since.
+        """
+        return stamp_ns > now_ns + self.tolerance_ns
+
 
 class StampGate:
     """Judges the stamps of one camera as they arrive. One thread calls it."""
@@ -54,7 +61,7 @@ class StampGate:
         self._latest_now_ns = max(self._latest_now_ns, now_ns)
         if stamp_ns <= 0:
             return "zero_stamp"  # its age is unknown, so it cannot be shown to be fresh
-        if stamp_ns > now_ns + rule.tolerance_ns:
+        if rule.ahead(stamp_ns, now_ns):
             return "future_stamp"
         if rule.too_old(stamp_ns, now_ns):
             return "stale"

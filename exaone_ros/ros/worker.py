@@ -143,9 +143,14 @@ class PerceptionWorker:
         frame = camera.waiting
         if frame is None or self._stopping.is_set():
             return
-        if self._freshness().too_old(frame.stamp_ns, self._now_ns()):
+        rule, now_ns = self._freshness(), self._now_ns()
+        if rule.too_old(frame.stamp_ns, now_ns):
             camera.take(frame)
             camera.drop("stale", "the newest image is older than max_age before the engine gets to it")
+            return
+        if rule.ahead(frame.stamp_ns, now_ns):  # no image has come since, so the camera has not noticed
+            camera.take(frame)
+            camera.drop("before_reset", "the clock went back while a frame waited")
             return
         own = [look for look in self._looks if look.camera is camera]
         asked = set().union(*(look.asked for look in own))
@@ -244,12 +249,13 @@ class PerceptionWorker:
 
     def _cancel_what_is_useless(self) -> None:
         """Tell the engine of answers that could not be published any more."""
-        now_ns, max_age_ns = self._now_ns(), self._freshness().max_age_ns
+        now_ns, rule = self._now_ns(), self._freshness()
         for look in self._looks:
+            before_reset = look.frame.epoch != look.camera.epoch or rule.ahead(look.frame.stamp_ns, now_ns)
             standing = set(self._board.schedule(look.camera.name).tasks)
             for group in look.open:
-                late = now_ns > max(group.end_ns(look.frame.stamp_ns, max_age_ns))
-                if late or look.frame.epoch != look.camera.epoch or standing.isdisjoint(group.standing):
+                late = now_ns > max(group.end_ns(look.frame.stamp_ns, rule.max_age_ns))
+                if late or before_reset or standing.isdisjoint(group.standing):
                     group.cancel()
 
     def _deliver(self, look: Look, group: Group) -> None:
@@ -264,12 +270,11 @@ class PerceptionWorker:
         self._count(answers)
         if self._stopping.is_set():
             return
-        now_ns = self._now_ns()
-        if frame.epoch != camera.epoch:
+        now_ns, rule = self._now_ns(), self._freshness()
+        if frame.epoch != camera.epoch or rule.ahead(frame.stamp_ns, now_ns):
             camera.drop("before_reset", "the clock went back while a frame was being answered")
             return
         camera.meter.sample("age.answer_s", (now_ns - frame.stamp_ns) * 1e-9)
-        rule = self._freshness()
         if rule.too_old(frame.stamp_ns, now_ns):
             camera.drop("late", f"answers take {latency_s:.2f} s and come too late for max_age; they are not published")
             return

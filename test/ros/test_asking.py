@@ -125,6 +125,17 @@ def test_without_a_frame_it_ends_with_that_reason(image: Any) -> None:
     assert reply.frames == () and reply.answer is None
 
 
+def test_an_image_of_before_a_reset_of_the_clock_is_not_asked_about() -> None:
+    with bench(tasks=TASKS[:1]) as b:
+        b.offer(RED)
+        b.wait("frames.answered")
+        b.now_ns = 1 * S  # the simulator was reset, and has shown nothing since
+        assert Asked(b, deadline_s=0.05).reply().reason == "no_fresh_frame"
+        asked = Asked(b)
+        b.offer(RED)
+        assert [frame.stamp_ns for frame in asked.reply().frames] == [1 * S]
+
+
 def test_the_deadline_ends_it() -> None:
     with bench(FakeEngine(delay_s=PATIENCE_S), tasks=TASKS[:1]) as b:
         b.offer()

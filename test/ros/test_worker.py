@@ -151,6 +151,23 @@ def test_what_was_seen_before_a_reset_of_the_clock_is_not_published_after_it() -
     assert [p.frame.stamp_ns for p in b.published] == [1 * S]
 
 
+def test_after_a_reset_of_the_clock_that_no_image_has_followed_nothing_of_before_is_answered() -> None:
+    engine = GatedEngine()
+    with bench(engine, tasks=TASKS[:1]) as b:
+        b.offer()
+        engine.wait_entered(1)
+        b.now_ns += S // 10
+        b.offer()  # waits behind the first
+        b.now_ns = 1 * S  # the camera, silent since, has not noticed
+        b.wait("dropped.before_reset", 2)
+        assert b.cameras[""].recent() == [] and b.cameras[""].waiting is None
+        b.offer()
+        engine.wait_entered(2)
+        engine.open()
+        b.wait("frames.answered")
+    assert [p.frame.stamp_ns for p in b.published] == [1 * S]
+
+
 def test_a_deadline_of_its_own_marks_a_task_and_spares_the_others() -> None:
     tasks = (
         StandingTask(Ground(name="patient")),
