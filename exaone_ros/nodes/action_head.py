@@ -56,7 +56,6 @@ class ActionHeadNode(ManagedNode):
         self._runner: PolicyRunner | None = None
         self._finder: TargetFinder | None = None
         self._loop: ControlLoop | None = None
-        self._server: ActionServer | None = None
         self._inputs: ActionInputs | None = None
         self._outputs: dict[str, Any] = {}
         self._goal: tuple[ServerGoalHandle, Future] | None = None
@@ -71,6 +70,17 @@ class ActionHeadNode(ManagedNode):
         # In every state: what is pressed before the node is configured, or latched before it is cleaned up, counts.
         self.create_subscription(Bool, "estop", self._on_estop, qos.answers())
         self.create_service(Trigger, "reset_estop", self._reset_estop)
+        # Goals are answered in every state, if only with a refusal: a server that went away with a goal under way could
+        # not tell how it ended.
+        self._server = ActionServer(
+            self,
+            RunPolicy,
+            "run_policy",
+            self._execute,
+            goal_callback=lambda _: GoalResponse.ACCEPT,
+            cancel_callback=self._cancel,
+            result_timeout=60,
+        )
         self._diagnostics = DiagnosticsThread(self, self._statuses)
 
     @property
@@ -99,17 +109,6 @@ class ActionHeadNode(ManagedNode):
         if self._estop_latched:
             self._runner.estop(True)
             self._runner.estop(self._estop_pressed)
-        # Goals are answered, if only with a refusal, for as long as the node is configured: a server that went away
-        # with a goal under way could not tell how it ended.
-        self._server = ActionServer(
-            self,
-            RunPolicy,
-            "run_policy",
-            self._execute,
-            goal_callback=lambda _: GoalResponse.ACCEPT,
-            cancel_callback=self._cancel,
-            result_timeout=60,
-        )
         self._meter = Meter()
         self._inputs = ActionInputs(self, topics, settings, self._runner, self._finder, self._meter)
         topics.check()
@@ -139,9 +138,6 @@ class ActionHeadNode(ManagedNode):
 
     def free(self) -> None:
         """End the head and give back everything."""
-        if self._server is not None:
-            self._server.destroy()
-            self._server = None
         if self._inputs is not None:
             self._inputs.close()
             self._inputs = None
@@ -157,6 +153,7 @@ class ActionHeadNode(ManagedNode):
         self._ending = True
         super().end()
         self._diagnostics.stop()
+        self._server.destroy()
 
     # Emergency stop; in the executor's thread
 

@@ -208,6 +208,20 @@ def test_lifecycle_and_bad_configuration(tmp_path: Path) -> None:
         assert "robot file /nowhere.yaml cannot be read" in peer._diagnostics["message"]
 
 
+def test_a_node_that_is_shut_down_tells_the_client_of_its_goal_and_refuses_the_next(tmp_path: Path) -> None:
+    with acting(tmp_path, "shutdown", head="hold") as (peer, _):
+        ready(peer)
+        change = peer.node.create_client(ChangeState, "action_head/change_state")
+        assert change.wait_for_service(PATIENCE_S)
+        handle = peer.send_goal("stay")
+        peer.wait(lambda: len(peer.commands) > 10, "commands")
+        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN))
+        assert peer.await_future(change.call_async(request)).success
+        assert peer.result(handle).stop == "inactive"
+        refused = peer.run(instruction="stay")
+        assert (refused.stop, refused.message) == ("inactive", "the node is finalized; activate it first")
+
+
 def test_a_loop_that_keeps_failing_ends_the_goal_with_the_error_and_tells_its_client() -> None:
     did: list[Any] = []
     runner = SimpleNamespace(cancel=lambda reason, message: did.append((reason, message)))
