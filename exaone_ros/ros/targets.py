@@ -158,7 +158,11 @@ class TargetFinder:
                 f"the joint states nearest to the image are {gap_s:.2f} s away from it; allowed are "
                 f"{MAX_POSE_GAP_S:g} s: do camera and joint states have the same clock?"
             )
-        return {name: value for name, value in positions.items() if self._kinematics.knows(name)}
+        known = {name: value for name, value in positions.items() if self._kinematics.knows(name)}
+        unknown = [f"'{name}' at {value}" for name, value in known.items() if not math.isfinite(value)]
+        if unknown:
+            raise ActionError(f"joint states have {', '.join(unknown)}: where the camera was is unknown")
+        return known
 
 
 def _shape(label: str) -> str:

@@ -113,6 +113,13 @@ def test_what_lacks_is_named(finder: TargetFinder, kinematics: Kinematics) -> No
         empty.locate("mug", NOW, 2.0)
 
 
+def test_a_joint_without_a_number_is_named(finder: TargetFinder) -> None:
+    finder.on_joints(NOW + NS // 10, HOME_RAD | {"head_tilt": float("nan"), "unknown_joint": float("nan")})
+    finder.on_detections(NOW + NS // 10, [Seen("mug", (1.0, 1.0, 9.0, 9.0), 0.9)])
+    with pytest.raises(ActionError, match=r"joint states have 'head_tilt' at nan: where the camera was is unknown"):
+        finder.locate("mug", NOW, 2.0)
+
+
 def test_a_camera_that_is_no_pinhole_is_refused_with_its_reason(finder: TargetFinder) -> None:
     for k, d, why in (
         ((0.0,) * 9, (), "calibrate the camera"),
