@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class Sampling:
         seed: the same seed, question and frame give the same answer, alone or among other questions.
 
     Raises:
-        TaskError: a value is out of range.
+        TaskError: a value is of the wrong type or out of range.
     """
 
     temperature: float = 0.0
@@ -38,14 +39,15 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, valid, expected in (
-            ("temperature", self.temperature, 0 <= self.temperature <= 10, "0 to 10"),
-            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
-            ("top_k", self.top_k, self.top_k >= 0, "0 or more"),
-            ("presence_penalty", self.presence_penalty, abs(self.presence_penalty) <= 10, "-10 to 10"),
-            ("seed", self.seed, self.seed >= 0, "0 or more"),
+        for name, value, kind, valid, expected in (
+            ("temperature", self.temperature, Real, lambda value: 0 <= value <= 10, "0 to 10"),
+            ("top_p", self.top_p, Real, lambda value: 0 < value <= 1, "above 0, at most 1"),
+            ("top_k", self.top_k, Integral, lambda value: value >= 0, "an integer, 0 or more"),
+            ("presence_penalty", self.presence_penalty, Real, lambda value: abs(value) <= 10, "-10 to 10"),
+            ("seed", self.seed, Integral, lambda value: value >= 0, "an integer, 0 or more"),
         ):
-            if not valid:  # NaN is refused too: it compares false
+            # NaN is refused too: it compares false
+            if isinstance(value, bool) or not isinstance(value, kind) or not valid(value):
                 raise TaskError(f"sampling: {name} is {value!r}; expected {expected}")
 
 
@@ -166,7 +168,9 @@ def _draw(scores: NDArray[np.float64], sampling: Sampling, rng: np.random.Genera
     order = np.argsort(-scores, kind="stable")
     if sampling.top_k:
         order = order[: sampling.top_k]
-    probabilities = _softmax(scores[order] / sampling.temperature)
+    ordered = scores[order]
+    with np.errstate(over="ignore"):  # below the best: at a temperature next to 0 the others have no chance
+        probabilities = _softmax((ordered - ordered[0]) / sampling.temperature)
     cumulative = probabilities.cumsum()
     if sampling.top_p < 1:
         kept = int(np.searchsorted(cumulative, sampling.top_p)) + 1  # the token that crosses the mark is kept

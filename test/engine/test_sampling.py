@@ -134,11 +134,21 @@ def test_minus_infinity_excludes_a_token() -> None:
     assert draw([0, -math.inf, 0], Sampling(temperature=1.0), times=200)[1] == 0
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-300, 1e-310, 5e-324])
+def test_next_to_temperature_zero_the_best_token_is_taken(temperature: float) -> None:
+    """Divided by as little as that, logits are infinite."""
+    assert draw([1, 20, -math.inf, 19.9], Sampling(temperature=temperature), times=20)[1] == 1
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("temperature", -1), ("temperature", math.nan), ("top_p", 0), ("top_p", 1.1), ("top_k", -1), ("seed", -1)],
-)
-def test_settings_out_of_range_are_refused_by_name(name: str, value: float) -> None:
+    [
+        ("temperature", -1), ("temperature", math.nan), ("top_p", 0), ("top_p", 1.1), ("top_k", -1), ("seed", -1),
+        ("temperature", "1"), ("temperature", None), ("temperature", True), ("top_k", 1.5), ("seed", 0.5),
+        ("presence_penalty", [1]),
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(TaskError, match=f"{name}.*expected"):
         Sampling(**{name: value})  # type: ignore[arg-type]
 
