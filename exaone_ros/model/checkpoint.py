@@ -24,6 +24,7 @@ from exaone_ros.model.safetensors_file import ITEM_BYTES, StoredTensor, read_hea
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
+HEAD = "lm_head.weight"
 # Prefixes seen in the wild, longest first; the first that matches wins.
 PREFIXES = (
     ("model.language_model.lm_head.", "lm_head."),
@@ -81,14 +82,16 @@ class Checkpoint:
         unused: list[str] = []
         of_mtp = mtp_shapes(config.text)
         expected = expected_shapes(config)
+        # A head that is stored counts, whatever the configuration says of tying: transformers reads it, too.
+        known = expected | {HEAD: (config.text.vocab, config.text.hidden)}
         for tensor in _stored_tensors(directory):
             name = canonical_name(tensor.name)
             part = _part_of(layout, name, tensor) if layout else None
-            if part is not None and part[0] + ".weight" in expected:
+            if part is not None and part[0] + ".weight" in known:
                 quantised.setdefault(part[0], {})[part[1]] = tensor
             elif of_mtp.get(name) == tensor.shape and tensor.dtype in ITEM_BYTES and name not in drafting:
                 drafting[name] = tensor
-            elif name not in expected:
+            elif name not in known:
                 unused.append(tensor.name)
             elif name in found:
                 raise CheckpointError(
@@ -101,9 +104,10 @@ class Checkpoint:
             name = layer + ".weight"
             if name in found:
                 raise CheckpointError(f"{found[name].file}: '{name}' is there both plain and quantised; expected one")
-            found[name] = assemble(layout, layer, expected[name], parts)
-        for name, shape in expected.items():
-            _check(directory, name, shape, found.get(name))
+            found[name] = assemble(layout, layer, known[name], parts)
+        for name, shape in known.items():
+            if name in expected or name in found:
+                _check(directory, name, shape, found.get(name))
         if drafting.keys() != of_mtp.keys():  # the model runs without: only who asks for the layer is refused
             unused += [tensor.name for tensor in drafting.values()]
             drafting = {}
@@ -139,12 +143,12 @@ class Checkpoint:
         return self.stored(name).read()
 
     def stored(self, name: str) -> StoredTensor:
-        """Where the weight of the canonical name lies. A tied `lm_head.weight` is the embedding table.
+        """Where the weight of the canonical name lies. A tied `lm_head.weight` that is not stored is the embedding table.
 
         Raises:
             CheckpointError: there is no such tensor.
         """
-        if name == "lm_head.weight" and self.config.text.tied_embeddings and name not in self.tensors:
+        if name == HEAD and self.config.text.tied_embeddings and name not in self.tensors:
             name = "text.embed_tokens.weight"
         if name in self.mtp:
             return self.mtp[name]
@@ -190,7 +194,7 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Canonical name and shape of every tensor that a model of this configuration has."""
     shapes = {**_vision_shapes(config.vision), **_text_shapes(config.text)}
     if not config.text.tied_embeddings:
-        shapes["lm_head.weight"] = (config.text.vocab, config.text.hidden)
+        shapes[HEAD] = (config.text.vocab, config.text.hidden)
     return shapes
 
 

@@ -307,6 +307,10 @@ def _rope(section: Section, max_context: int) -> RopeConfig:
     if not isinstance(raw, dict):
         raise CheckpointError(f"{section.where}: rope_parameters is {raw!r}; expected an object")
     rope = Section(raw, f"{section.where}: rope_parameters")
+    if kinds := [key for key in (SLIDING, FULL) if key in raw]:
+        raise CheckpointError(
+            f"{rope.where} has a '{kinds[0]}'; EXAONE 4.5 has one rotary embedding: give rope_type, rope_theta, ... there"
+        )
     theta = rope.number("rope_theta", section.number("rope_theta", 10_000.0))
     kind = raw.get("rope_type", raw.get("type", "default"))
     if raw.get("partial_rotary_factor", section.raw.get("partial_rotary_factor", 1.0)) not in (None, 1.0):

@@ -110,6 +110,16 @@ def test_tied_embeddings_serve_as_head(tmp_path: Path) -> None:
     np.testing.assert_array_equal(checkpoint.read("lm_head.weight"), checkpoint.read("text.embed_tokens.weight"))
 
 
+def test_a_head_that_is_stored_counts_though_the_configuration_ties_it(tmp_path: Path) -> None:
+    directory = write_checkpoint(tmp_path, tiny_config(tie_word_embeddings=True))
+    weights = random_weights(tiny_config())
+    rewrite(directory, weights)
+    np.testing.assert_array_equal(Checkpoint.open(directory).read("lm_head.weight"), weights["lm_head.weight"])
+    rewrite(directory, {**weights, "lm_head.weight": weights["lm_head.weight"][:-1]})
+    with pytest.raises(CheckpointError, match="lm_head.weight' has shape"):
+        Checkpoint.open(directory)
+
+
 def test_tensors_that_the_model_does_not_use_are_listed(directory: Path) -> None:
     weights = random_weights(tiny_config())
     rewrite(directory, {**weights, "mtp.fc.weight": np.zeros((2, 2), np.float32)})

@@ -202,6 +202,15 @@ def test_a_wrong_value_is_named(path: str, value: Any, said: str) -> None:
     assert "the/config.json" in str(error.value)
 
 
+def test_a_rotary_embedding_for_each_kind_of_layer_is_refused() -> None:
+    """As `transformers` writes it for other models: read as one, it would be the default without a word."""
+    config = tiny_config()
+    rope = config["text_config"]["rope_parameters"]
+    config["text_config"]["rope_parameters"] = {SLIDING: rope, FULL: rope}
+    with pytest.raises(CheckpointError, match="rope_parameters has a 'sliding_attention'"):
+        ModelConfig.parse(config)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "\xff"])
 def test_a_file_that_is_no_json_object(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_bytes(content.encode("latin-1"))

@@ -209,7 +209,7 @@ def load_transformers_model(checkpoint: Checkpoint, attention: str = "sdpa") -> 
             config, attn_implementation=attention, dtype=torch.float32
         )
     state = {_module_name(name): torch.from_numpy(np.array(checkpoint.read(name))) for name in checkpoint.tensors}
-    if checkpoint.config.text.tied_embeddings:
+    if checkpoint.config.text.tied_embeddings and "lm_head.weight" not in state:
         state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
     try:
         model.load_state_dict(state, strict=True, assign=True)

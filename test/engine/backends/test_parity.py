@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -212,3 +213,20 @@ def test_random_configurations(tmp_path: Path, name: str, seed: int) -> None:
     expected = logits(directory, ids, [image])
     assert relative_error(np.concatenate([first, second]), expected) < TOLERANCE
     assert (np.concatenate([first, second]).argmax(1) == expected.argmax(1)).all()
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+def test_a_stored_head_that_the_configuration_ties(tmp_path: Path, name: str) -> None:
+    """`transformers` does not tie weights that a checkpoint has apart, whatever its configuration says."""
+    import torch
+    from transformers import Exaone4_5_ForConditionalGeneration
+
+    directory = write_checkpoint(tmp_path)
+    (directory / "config.json").write_text(json.dumps(tiny_config(tie_word_embeddings=True)))
+    model = Exaone4_5_ForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
+    backend = BACKENDS[name](directory, slots=1, context=64, threads=1)
+    ids = words(40, seed=8)
+    (found,) = backend.run([Row(0, 0, ids, (), len(ids))])
+    with torch.inference_mode():
+        expected = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    assert relative_error(found, expected) < TOLERANCE
