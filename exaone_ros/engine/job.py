@@ -98,8 +98,8 @@ class Job:
         if outcome in (Outcome.DONE, Outcome.BUDGET) and request.deadline_s is not None and now_s > request.deadline_s:
             outcome = Outcome.DEADLINE
         elif outcome in (Outcome.DONE, Outcome.BUDGET):
-            height_px, width_px = request.pictures[-1].image.shape[:2]
             try:
+                height_px, width_px = request.pictures[-1].image.shape[:2]
                 result = request.task.read(decoded, width_px, height_px)
             except ExaoneError as problem:
                 outcome, error = Outcome.FAILED, problem

@@ -210,6 +210,7 @@ class EngineService:
             _log.exception("a step of the engine failed")
             failure = EngineError(f"a step of the engine failed: {type(error).__name__}: {error}")
             scheduler.abort(Outcome.FAILED, failure, self._meter)
+            self._fail_lost(failure)
         finally:
             self._busy_since_s = None
 
@@ -220,6 +221,15 @@ class EngineService:
             tickets = list(self._open)
             self._open.clear()
         for ticket in tickets:
+            ticket.settle(TaskAnswer(ticket.request.task, Outcome.FAILED, error=error, latency_s=ticket.age_s))
+
+    def _fail_lost(self, error: EngineError) -> None:
+        """Fail what the scheduler, which has nothing left, forgot in a step that failed: nobody else would answer it."""
+        with self._changed:
+            lost = [ticket for ticket, job in self._open.items() if job not in self._inbox]
+            for ticket in lost:
+                del self._open[ticket]
+        for ticket in lost:
             ticket.settle(TaskAnswer(ticket.request.task, Outcome.FAILED, error=error, latency_s=ticket.age_s))
 
     def _take(self) -> bool:

@@ -15,6 +15,7 @@ from engine.strict_backend import IMAGE_TOKEN, StrictBackend
 
 from exaone_ros.engine.answers import TaskAnswer
 from exaone_ros.engine.engine import Engine
+from exaone_ros.engine.job import Job
 from exaone_ros.engine.request import Picture, Request
 from exaone_ros.engine.scheduler import Scheduler
 from exaone_ros.engine.sequence import Outcome
@@ -367,6 +368,34 @@ def test_a_service_with_senseless_settings_is_refused(serve: Opener, settings: d
         serve(**settings)
     with pytest.raises(EngineError, match="1 KV slot"):
         serve(StrictBackend(slots=1))
+
+
+def test_what_is_no_image_under_a_known_key_fails_alone(serve: Opener) -> None:
+    """Its head is there already, so that nobody looks at it before the answer is read."""
+    service, frame = serve(), picture()
+    first = service.submit(Request(WAY, (frame,))).result(LONG_S)
+    beside = service.submit(Request(WHY, (frame,)))
+    wrong = Picture("no image", key=frame.key)  # type: ignore[arg-type]
+    answer = service.submit(Request(WAY, (wrong,))).result(LONG_S)
+    assert answer.outcome is Outcome.FAILED and "could not read its answer" in str(answer.error)
+    assert beside.result(LONG_S).outcome in (Outcome.DONE, Outcome.BUDGET)
+    assert service.submit(Request(WAY, (frame,))).result(LONG_S).result == first.result
+    assert service.open_requests == 0
+
+
+def test_a_question_lost_in_a_defect_is_answered(serve: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken out of the scheduler before it was answered: its asker must not wait for ever."""
+
+    def broken(*arguments: object) -> None:
+        raise KeyError("a defect")
+
+    service, frame = serve(), picture()
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "end", broken)
+        answer = service.submit(Request(WAY, (frame,))).result(LONG_S)
+        assert answer.outcome is Outcome.FAILED and "a step of the engine failed: KeyError" in str(answer.error)
+    assert service.open_requests == 0
+    assert service.submit(Request(WAY, (frame,))).result(LONG_S).outcome is Outcome.DONE
 
 
 def test_a_deadline_that_is_over_is_named(serve: Opener) -> None:
