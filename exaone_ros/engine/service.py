@@ -224,7 +224,7 @@ class EngineService:
             ticket.settle(TaskAnswer(ticket.request.task, Outcome.FAILED, error=error, latency_s=ticket.age_s))
 
     def _fail_lost(self, error: EngineError) -> None:
-        """Fail what the scheduler, which has nothing left, forgot in a step that failed: nobody else would answer it."""
+        """Fail what the scheduler, which has nothing left, forgot in a step that failed: nobody else would."""
         with self._changed:
             lost = [ticket for ticket, job in self._open.items() if job not in self._inbox]
             for ticket in lost:

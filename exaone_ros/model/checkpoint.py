@@ -143,7 +143,7 @@ class Checkpoint:
         return self.stored(name).read()
 
     def stored(self, name: str) -> StoredTensor:
-        """Where the weight of the canonical name lies. A tied `lm_head.weight` that is not stored is the embedding table.
+        """Where the weight of the canonical name lies. A tied `lm_head.weight` not stored is the embedding table.
 
         Raises:
             CheckpointError: there is no such tensor.

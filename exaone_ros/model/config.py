@@ -309,7 +309,7 @@ def _rope(section: Section, max_context: int) -> RopeConfig:
     rope = Section(raw, f"{section.where}: rope_parameters")
     if kinds := [key for key in (SLIDING, FULL) if key in raw]:
         raise CheckpointError(
-            f"{rope.where} has a '{kinds[0]}'; EXAONE 4.5 has one rotary embedding: give rope_type, rope_theta, ... there"
+            f"{rope.where} has a '{kinds[0]}'; EXAONE 4.5 has one rotary embedding: give rope_type, rope_theta, ..."
         )
     theta = rope.number("rope_theta", section.number("rope_theta", 10_000.0))
     kind = raw.get("rope_type", raw.get("type", "default"))
