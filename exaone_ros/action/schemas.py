@@ -78,7 +78,7 @@ def from_lerobot(item: Mapping[str, Any], stamp_ns: int = 0) -> Observation:
     if STATE not in item:
         raise ActionError(f"LeRobot item has no '{STATE}'; has {sorted(item)}")
     images = {key[len(IMAGES) :]: _hwc(np.asarray(item[key]), key) for key in item if key.startswith(IMAGES)}
-    state, task = np.asarray(item[STATE]), str(item.get("task", ""))
+    state, task = np.atleast_1d(np.asarray(item[STATE])), str(item.get("task", ""))
     return Observation(state, stamp_ns, images, dict.fromkeys(images, stamp_ns), task=task)
 
 

@@ -82,8 +82,8 @@ class DatasetReader:
         names = list(tables.task_indices(self._rows))
         return Episode(
             index=index,
-            state=columns[schemas.STATE].astype(np.float32),
-            action=columns[schemas.ACTION].astype(np.float32),
+            state=columns[schemas.STATE].astype(np.float32).reshape(row["length"], -1),
+            action=columns[schemas.ACTION].astype(np.float32).reshape(row["length"], -1),
             tasks=tuple(names[i] for i in columns["task_index"]),
             decisions=tuple(columns[schemas.DECISION]),
             fps=self.fps,

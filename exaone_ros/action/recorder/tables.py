@@ -35,11 +35,16 @@ def read_spec(root: Path) -> ActionSpec:
 
 
 def write_frames(path: Path, columns: Mapping[str, NDArray[Any] | list[str]]) -> None:
-    """Write an episode's frames: vectors as fixed-size lists of float32, numbers as they are, texts as strings."""
+    """Write an episode's frames: vectors as fixed-size lists of float32, numbers as they are, texts as strings.
+
+    A vector of one element is a number in the file: LeRobot takes a feature of shape [1] for one, and loads no list.
+    """
     pa, parquet = require("pyarrow", "record"), require("pyarrow.parquet", "record")
     arrays = {}
     for key, column in columns.items():
-        if isinstance(column, np.ndarray) and column.ndim == 2:
+        if isinstance(column, np.ndarray) and column.ndim == 2 and column.shape[1] == 1:
+            arrays[key] = pa.array(column[:, 0])
+        elif isinstance(column, np.ndarray) and column.ndim == 2:
             flat = pa.array(np.ascontiguousarray(column).reshape(-1))
             arrays[key] = pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
         else:
@@ -48,7 +53,7 @@ def write_frames(path: Path, columns: Mapping[str, NDArray[Any] | list[str]]) ->
 
 
 def read_frames(path: Path) -> dict[str, Any]:
-    """The columns of `write_frames`: arrays, and lists of texts.
+    """The columns of `write_frames`: arrays, those of vectors of one element [N], and lists of texts.
 
     Raises:
         DatasetError: missing or damaged.

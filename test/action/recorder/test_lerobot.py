@@ -11,7 +11,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 pytest.importorskip("lerobot")
 
-from action.recorder.test_writer import SHAPES, SPEC, frame, record
+from action.recorder.test_writer import SHAPES, SPEC, frame, record, record_one_joint
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from exaone_ros.action import schemas
@@ -55,6 +55,15 @@ def test_lerobot_loads_the_bundled_episodes(repository: Path) -> None:
     assert item["action"].numpy() == pytest.approx(second.action[0])
     image = schemas.from_lerobot({**item, "observation.state": second.state[0]}).images["head"]
     assert np.abs(image.astype(int) - ours.images(1, "head")[0]).mean() < 2
+
+
+def test_lerobot_loads_a_robot_of_one_joint(tmp_path: Path) -> None:
+    record_one_joint(tmp_path / "set", 6)
+    dataset = LeRobotDataset("exaone/one", root=tmp_path / "set", delta_timestamps={"action": [0.0, 1 / 30]})
+    item = dataset[3]
+    assert item["action"].numpy().ravel() == pytest.approx([0.06, 0.08])
+    observation = schemas.from_lerobot({**item, "observation.state": item["observation.state"].numpy()})
+    assert observation.state == pytest.approx([0.03])
 
 
 def test_lerobot_can_go_on_recording(tmp_path: Path) -> None:

@@ -70,6 +70,29 @@ def test_what_was_recorded_can_be_read(writer: DatasetWriter) -> None:
     assert np.abs(images[9, 10, 44:].astype(int)).mean() < 12
 
 
+def record_one_joint(root: Path, length: int) -> ActionSpec:
+    """A robot of one joint without a camera."""
+    spec = dataclasses.replace(SPEC, joints=SPEC.joints[:1], state=SPEC.state[:1], cameras=(), slices=())
+    made = DatasetWriter(root, spec, {})
+    for step in range(length):
+        made.add_frame(Observation(np.array([0.01 * step], np.float32), step, task="turn"), [0.02 * step])
+    made.save_episode()
+    made.close()
+    return spec
+
+
+def test_a_robot_of_one_joint_is_recorded_as_numbers_as_lerobot_wants_it(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    spec = record_one_joint(tmp_path / "set", 5)
+    reader = DatasetReader(tmp_path / "set")
+    episode = reader.episode(0)
+    assert reader.spec == spec and episode.state.shape == episode.action.shape == (5, 1)
+    assert episode.action[:, 0] == pytest.approx(0.02 * np.arange(5))
+    place = tmp_path / "set" / layout.DATA.format(**layout.place(0))
+    table = pytest.importorskip("pyarrow.parquet").read_table(place)
+    assert table.schema.field("observation.state").type == table.schema.field("action").type == pyarrow.float32()
+
+
 def test_files_follow_the_lerobot_layout(writer: DatasetWriter) -> None:
     record(writer, 10)
     record(writer, 4, "pick the mug")
