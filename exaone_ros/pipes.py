@@ -1,4 +1,7 @@
-"""What a command does when whoever reads its output goes away, as `head` does. Knows nothing of the other rooms."""
+"""What a command does when whoever reads its output goes away, as `head` does, or when there is no room for it.
+
+Knows nothing of the other rooms.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,21 @@ from collections.abc import Callable
 from typing import Any, TextIO, TypeVar
 
 READER_GONE = 141  # what shells say of a program that SIGPIPE ended
+UNWRITABLE = 1
 Main = TypeVar("Main", bound=Callable[..., Any])
 
 
 def ends_with_its_reader(main: Main) -> Main:
     """Decorate the entry point of a command: it ends without a word when nobody reads what it prints any more.
 
+    Where what it prints cannot be written for another reason (a full disk, `>/dev/full`), it ends with a line.
+
     Not by the default action of SIGPIPE: that ends the process where it stands, with its child processes still there,
     and does so for a broken connection to a server, too. Here everything on the way is closed as on any error.
 
     Returns:
-        An entry point that returns 141 in such a case, as a shell says of `exaone doctor | head`.
+        An entry point that returns 141 where nobody reads, as a shell says of `exaone doctor | head`, and 1 where
+        there is no room.
     """
 
     @functools.wraps(main)
@@ -40,6 +47,12 @@ def ends_with_its_reader(main: Main) -> Main:
             for stream in deaf:
                 _discard(stream)
             return READER_GONE
+        except OSError as error:
+            if sys.stdout is None or not _is_unwritable(sys.stdout, error):
+                raise
+            _discard(sys.stdout)
+            _complain(f"error: what this command prints cannot be written to standard output: {error.strerror}")
+            return UNWRITABLE
 
     return run  # type: ignore[return-value]  # the same arguments and result
 
@@ -57,6 +70,28 @@ def _is_unread(stream: TextIO) -> bool:
     except (OSError, ValueError):  # closed, or none of the operating system's, as in tests
         return False
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def _is_unwritable(stream: TextIO, error: OSError) -> bool:
+    """Whether an error that names no file is that of writing to this stream: then it comes again."""
+    if error.filename is not None:
+        return False
+    try:
+        stream.write("\n")  # one that does not buffer has nothing to flush
+        stream.flush()
+    except OSError as again:
+        return again.errno == error.errno
+    return False
+
+
+def _complain(text: str) -> None:
+    """Say it on stderr, if that can be written."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:  # `>/dev/full 2>&1`: the exit status has to do
+        _discard(sys.stderr)
 
 
 def _discard(stream: TextIO) -> None:

@@ -1,8 +1,9 @@
-"""Commands end quietly when whoever reads their output goes away."""
+"""Commands end quietly when whoever reads their output goes away, and with a line where there is no room for it."""
 
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.imports import PACKAGE, ROOT, source_files
 
-from exaone_ros.pipes import READER_GONE, ends_with_its_reader
+from exaone_ros.pipes import READER_GONE, UNWRITABLE, ends_with_its_reader
 
 DECORATOR = ends_with_its_reader.__name__
 NODE_RUNNER = "run_node"
@@ -54,6 +55,32 @@ def test_help_that_nobody_reads_ends_without_a_word() -> None:
     assert said == "" and status in (0, READER_GONE), "argparse keeps to itself what it could not write at once"
 
 
+@pytest.mark.parametrize(
+    ("words", "unbuffered"), [(("doctor",), ""), (("doctor",), "1"), (("doctor", "--help"), "")]
+)  # not help unbuffered: argparse keeps to itself what it could not write at once
+def test_output_that_cannot_be_written_is_one_line(words: tuple[str, ...], unbuffered: str) -> None:
+    command = [sys.executable, "-m", "exaone_ros.cli.main", *words]
+    variables = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:  # every write to it fails as on a full disk
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=variables, timeout=300, check=False
+        )
+    ours = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == UNWRITABLE and not any(complaint in done.stderr for complaint in COMPLAINTS), done.stderr
+    assert len(ours) == 1 and ours[0].endswith("to standard output: No space left on device")
+
+
+def test_neither_output_nor_complaint_can_be_written() -> None:
+    program = (
+        "import sys\n"
+        "from exaone_ros.pipes import ends_with_its_reader\n"
+        "sys.exit(ends_with_its_reader(lambda: print('x'))())\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=full, timeout=300, check=False)
+    assert done.returncode == UNWRITABLE
+
+
 def test_what_a_command_holds_is_given_back_on_the_way(tmp_path: Path) -> None:
     program = (
         "import sys\n"
@@ -81,6 +108,17 @@ def test_other_broken_pipes_are_errors() -> None:
     with pytest.raises(BrokenPipeError):
         main()
     os.close(writing)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full", "engine.plan"), OSError(errno.ENOSPC, "full")])
+def test_other_full_disks_are_errors(error: OSError) -> None:
+    @ends_with_its_reader
+    def main() -> None:
+        raise error
+
+    with pytest.raises(OSError) as caught:
+        main()
+    assert caught.value is error
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])

@@ -126,4 +126,4 @@ def reply(data: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
