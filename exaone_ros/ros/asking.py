@@ -164,8 +164,9 @@ class Asker:
         """
         unknown = [name for name in question.cameras if name not in self._cameras]
         if unknown:
-            known = ", ".join(f"'{name}'" for name in self._cameras)
-            raise AskRefused("unknown_camera", f"camera is '{unknown[0]}'; expected one of {known}")
+            named = ", ".join(f"'{name}'" for name in self._cameras if name)
+            expected = f"one of {named}" if named else "no name: the node has one camera, which has none"
+            raise AskRefused("unknown_camera", f"camera is '{unknown[0]}'; expected {expected}")
         made = OpenQuestion(question, on_text, on_reply, lambda: self.on_change())
         with self._lock:
             if self._ended is not None:

@@ -159,7 +159,7 @@ def test_it_can_be_cancelled_before_and_after_it_is_asked() -> None:
 
 def test_what_cannot_be_taken_is_refused_with_its_reason() -> None:
     with bench(tasks=TASKS[:1], max_asks=1) as b:
-        with pytest.raises(AskRefused, match="'nose'; expected one of ''") as refused:
+        with pytest.raises(AskRefused, match="'nose'; expected no name: the node has one camera") as refused:
             Asked(b, WORDS, "nose")
         assert refused.value.reason == "unknown_camera"
         open_one = Asked(b)
