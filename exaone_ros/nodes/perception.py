@@ -43,7 +43,7 @@ from exaone_ros.ros.perception_settings import PARAMETERS, CameraSettings, Setti
 from exaone_ros.ros.pixels import PixelReader
 from exaone_ros.ros.schedule import TaskBoard, check_standing_tasks
 from exaone_ros.ros.spin import NodeCannotGoOn, run_node
-from exaone_ros.ros.worker import PerceptionWorker
+from exaone_ros.ros.worker import WORKER, PerceptionWorker
 from exaone_ros.tasks import StandingTask
 
 STOP_WITHIN_S = 5.0
@@ -352,6 +352,10 @@ class Perception(ManagedNode):
         return statuses(self._report())
 
     def _report(self) -> NodeReport:
+        if (board := self._board) is not None:  # a client may think of a new name each second, for days
+            names = {standing.task.name for standing in board.tasks}
+            self._meter.forget("task.", names)
+            self._meter.forget("failed.", names | {WORKER})
         settings, worker, keeper, asker, state = self._settings, self._worker, self._keeper, self._asker, self.state
         looking = self._cameras
         name, reading = self.get_fully_qualified_name(), self._meter.read()

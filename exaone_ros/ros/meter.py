@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,7 +41,7 @@ class Reading:
 
 
 class Meter:
-    """Thread-safe. Its memory is bounded: of each name the entries of one window are kept, `most` at most.
+    """Thread-safe. Of each name the entries of one window are kept, `most` at most.
 
     Args:
         window_s: length of the window.
@@ -75,6 +75,16 @@ class Meter:
             samples.append((now_s, value))
             while samples[0][0] < now_s - self._window_s:
                 samples.popleft()
+
+    def forget(self, prefix: str, but: Collection[str]) -> None:
+        """Drop the names that begin with a prefix, but those that go on with one of `but`.
+
+        For names that users choose: there is no end to them, and each is kept, and told, for ever.
+        """
+        with self._lock:
+            for kept in (self._totals, self._events, self._samples):
+                for name in [n for n in kept if n.startswith(prefix) and n.removeprefix(prefix) not in but]:
+                    del kept[name]
 
     def read(self) -> Reading:
         """Everything, now."""

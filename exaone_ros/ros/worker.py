@@ -40,6 +40,9 @@ from exaone_ros.tasks import StandingTask
 POLL_S = 0.02
 """How often it is looked whether an answer has come too late, in the node's clock: that may not be the machine's."""
 
+WORKER = "worker"
+"""What failures of the worker itself are counted under, beside the names of tasks."""
+
 
 class PerceptionWorker:
     """Asks the tasks that are due on the newest frames, and the questions of the `ask` action.
@@ -113,7 +116,7 @@ class PerceptionWorker:
             try:
                 self._turn()
             except Exception:  # the worker must outlive whatever a publisher or a defect of ours does
-                self._meter.count("failed.worker")
+                self._meter.count(f"failed.{WORKER}")
                 self._log.error("worker", f"the worker failed, and goes on:\n{traceback.format_exc()}")
         for look in self._looks:
             for group in look.open:

@@ -78,3 +78,16 @@ def test_what_left_the_window_is_not_kept() -> None:
     meter.sample("ms", 2.0)
     assert watched() is None
     assert meter.read().sums["ms"] == 2
+
+
+def test_names_that_users_choose_can_be_forgotten_but_for_some() -> None:
+    meter = Meter()
+    for name in ("task.a", "task.ab", "tasks", "failed.a"):
+        meter.count(name)
+        meter.sample(name, 1.0)
+    meter.forget("task.", {"ab"})
+    reading = meter.read()
+    left = {"task.ab", "tasks", "failed.a"}
+    assert set(reading.totals) == set(reading.recent) == set(reading.since_s) == set(reading.samples) == left
+    meter.count("task.a")
+    assert meter.read().totals["task.a"] == 1

@@ -155,6 +155,23 @@ def test_tasks_are_replaced_as_a_whole_while_running(peer: Peer) -> None:
     assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=before)).success
 
 
+def test_diagnostics_do_not_grow_with_tasks_that_come_and_go(peer: Peer) -> None:
+    before = peer.call(GetTasks, "get_tasks", GetTasks.Request()).tasks
+
+    def told() -> set[str]:
+        return {key for key in peer.diagnostics() if key.startswith(("task.", "failed."))}
+
+    def ask_for(*names: str) -> None:
+        tasks = [Task(name=name, kind="decide", instruction="Well?", options=["yes", "no"]) for name in names]
+        assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=tasks)).success
+
+    for names in (("a", "stays"), ("b", "stays"), ("stays",)):
+        ask_for(*names)
+        expected = {f"task.{name}" for name in names}
+        peer.stream(red_box(1, 1, 9, 9), lambda expected=expected: told() == expected, f"diagnostics of {names}")
+    assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=before)).success
+
+
 def test_the_tasks_are_latched_and_one_that_is_added_is_asked_on_the_next_frame(peer: Peer) -> None:
     before = peer.call(GetTasks, "get_tasks", GetTasks.Request()).tasks
     peer.listen(Tasks, "tasks", qos.latched())  # long after they were published
