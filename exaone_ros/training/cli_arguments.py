@@ -10,6 +10,7 @@ from pathlib import Path
 RUN = Path("runs/tabletop")
 POOL = Path("runs/pool")
 MODEL = Path("models/exaone4_5-tabletop-tiny")
+"""Where `export` writes the bundled model; `cli_checks.bundled_model` says where it is read from."""
 WEIGHTS = {"last": "checkpoint.pt", "best": "best.pt"}
 """File of a run that `--weights` names; see `checkpoints`, which is not imported here because torch takes seconds."""
 
@@ -174,7 +175,7 @@ def _schedule_arguments(command: argparse.ArgumentParser, *, minutes: float, bat
 
 def _engine_arguments(command: argparse.ArgumentParser) -> None:
     """What everything that is measured through the engine takes."""
-    command.add_argument("--model", type=Path, default=MODEL)
+    command.add_argument("--model", type=Path, default=None, help="checkpoint directory (default: the bundled one)")
     command.add_argument("--backend", default="onnxruntime")
     command.add_argument("--threads", type=whole(0), default=0, help="of the CPU; 0 = one for each core")
     command.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there too")

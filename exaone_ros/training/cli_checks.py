@@ -7,6 +7,8 @@ import zipfile
 from pathlib import Path
 
 from exaone_ros.errors import CheckpointError, DatasetError, ExaoneError
+from exaone_ros.share import share_path
+from exaone_ros.training.cli_arguments import MODEL
 
 
 def check_folder(path: Path, option: str) -> None:
@@ -34,6 +36,15 @@ def check_file(path: Path | None, option: str) -> None:
         raise ExaoneError(f"{option} is {path}, which is a folder; expected the name of a file")
     if not path.parent.is_dir():
         raise ExaoneError(f"{option} is {path}, but there is no folder {path.parent}; make it, or give another path")
+
+
+def bundled_model() -> Path:
+    """The bundled model: the one below the current folder, where `export` writes it, else the one that is installed.
+
+    Raises:
+        ExaoneError: there is none; names the places.
+    """
+    return MODEL if MODEL.is_dir() else share_path(MODEL.as_posix())
 
 
 def check_pool(pool: Path | None) -> None:

@@ -10,8 +10,15 @@ from pathlib import Path
 from typing import Protocol
 
 from exaone_ros.errors import CheckpointError, ExaoneError
-from exaone_ros.training.cli_arguments import MODEL, WEIGHTS
-from exaone_ros.training.cli_checks import check_data, check_device, check_folder, check_pool, check_start
+from exaone_ros.training.cli_arguments import WEIGHTS
+from exaone_ros.training.cli_checks import (
+    bundled_model,
+    check_data,
+    check_device,
+    check_folder,
+    check_pool,
+    check_start,
+)
 
 
 def prerender(options: argparse.Namespace) -> None:
@@ -98,7 +105,7 @@ def everything(options: argparse.Namespace) -> None:
 
     for folder, option in ((options.run, "--run"), (options.pool, "--pool"), (options.model, "--model")):
         check_folder(folder, option)
-    start = MODEL if options.start is None and options.data is not None else options.start
+    start = bundled_model() if options.start is None and options.data is not None else options.start
     check_start(start)
     check_device(options.device)
     check_data(options)

@@ -8,12 +8,13 @@ from typing import Any
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.sim.frame import LabelledFrame
-from exaone_ros.training.cli_checks import check_data, check_file
+from exaone_ros.training.cli_checks import bundled_model, check_data, check_file
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a model, print the tables, and write them where asked."""
     check_file(options.json, "--json")
+    model = options.model or bundled_model()
     check_data(options)
     from tqdm import tqdm
 
@@ -35,11 +36,11 @@ def evaluate(options: argparse.Namespace) -> None:
     )
     from exaone_ros.training.own_pictures import read_coco
 
-    weights = fingerprint_of(options.model)
-    drafts = read_worth(options.model / WORTH_FILE) if options.card else None
+    weights = fingerprint_of(model)
+    drafts = read_worth(model / WORTH_FILE) if options.card else None
     if drafts is not None:  # before an hour of measuring, not behind it
-        refuse_other(options.model / WORTH_FILE, drafts, weights)
-    shipped = read_figures(options.model / EVALUATION_FILE)
+        refuse_other(model / WORTH_FILE, drafts, weights)
+    shipped = read_figures(model / EVALUATION_FILE)
     number = options.frames or shipped.get("frames", 300)
     chosen = examinations(number)
     if options.data is not None:
@@ -51,13 +52,13 @@ def evaluate(options: argparse.Namespace) -> None:
         )
     tables: dict[str, dict[str, dict[str, float]]] = {}
     report: dict[str, Any] = {
-        "model": options.model.resolve().name,
+        "model": model.resolve().name,
         "weights": weights,
         "backend": options.backend,
         "frames": number,
         "tables": tables,
     }
-    with Engine.open(options.model, options.backend, slots=24, threads=options.threads) as engine:
+    with Engine.open(model, options.backend, slots=24, threads=options.threads) as engine:
         for name, column in chosen.items():
             if options.only is None or name in options.only:
                 shown = _shown(column.frames, name, tqdm)
@@ -72,17 +73,18 @@ def evaluate(options: argparse.Namespace) -> None:
         write_figures(options.json, report)
     print(f"{markdown(tables)}\n\n{targets.markdown(found)}")
     if shipped.get("frames") == number:
-        reason = doubt(options.model / EVALUATION_FILE, shipped.get("weights"), weights)
+        reason = doubt(model / EVALUATION_FILE, shipped.get("weights"), weights)
         print(f"\n{targets.compared(tables, shipped.get('tables', {}), reason)}")
     if options.card:
-        refuse_replaced(options.model, weights, "no card is")
-        parameters = count_parameters(options.model)
-        write_card(options.model / CARD_FILE, report, options.made, parameters, drafts)
+        refuse_replaced(model, weights, "no card is")
+        parameters = count_parameters(model)
+        write_card(model / CARD_FILE, report, options.made, parameters, drafts)
 
 
 def calibration(options: argparse.Namespace) -> None:
     """Hold scores and probabilities against the truth."""
     check_file(options.json, "--json")
+    model = options.model or bundled_model()
     from tqdm import tqdm
 
     from exaone_ros.engine.engine import Engine
@@ -93,10 +95,10 @@ def calibration(options: argparse.Namespace) -> None:
 
     if options.docs is not None:  # before minutes of measuring, not behind them
         place_of(options.docs, BEGIN, END)
-    with Engine.open(options.model, options.backend, slots=24, threads=options.threads) as engine:
+    with Engine.open(model, options.backend, slots=24, threads=options.threads) as engine:
         frames = tqdm(mujoco_frames(options.split, options.frames), total=options.frames, unit="frame")
         claims = collect(engine, frames)
-    report = report_of(options.model.resolve().name, options.backend, options.split, options.frames, claims)
+    report = report_of(model.resolve().name, options.backend, options.split, options.frames, claims)
     if options.json is not None:
         write_figures(options.json, report)
     print(markdown(report))
@@ -107,27 +109,28 @@ def calibration(options: argparse.Namespace) -> None:
 def acceptance(options: argparse.Namespace) -> None:
     """Measure what drafts are worth."""
     check_file(options.json, "--json")
+    model = options.model or bundled_model()
     from exaone_ros.training.acceptance import SETTINGS, WorthReport, markdown, measure, possible, write_worth
     from exaone_ros.training.evaluate import mujoco_frames
     from exaone_ros.training.measured import fingerprint_of, refuse_replaced
 
-    weights = fingerprint_of(options.model)
-    wanted = possible(options.model) if options.only is None else options.only
+    weights = fingerprint_of(model)
+    wanted = possible(model) if options.only is None else options.only
     unknown = sorted(set(wanted) - set(SETTINGS))
     if unknown:
         raise ExaoneError(
             f"--only names the setting {unknown[0]!r}, which is unknown; expected some of {sorted(SETTINGS)}"
         )
     if options.only is None and len(wanted) < len(SETTINGS):
-        print(f"{options.model} has no MTP layer: measuring the settings that need none")
+        print(f"{model} has no MTP layer: measuring the settings that need none")
     images = [frame.image for frame in mujoco_frames("validation", options.frames)]
     worth = measure(
-        options.model, images, wanted, options.backend, options.threads, options.looks, options.shift_px,
+        model, images, wanted, options.backend, options.threads, options.looks, options.shift_px,
         lambda name: print(name, flush=True),
     )  # fmt: skip
     print(markdown(worth))
     if options.json is not None:
-        refuse_replaced(options.model, weights, "no figures are")  # each setting opened them anew
+        refuse_replaced(model, weights, "no figures are")  # each setting opened them anew
         write_worth(options.json, WorthReport(worth, weights))
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from exaone_ros.share import share_path
 from exaone_ros.training import cli
 from exaone_ros.training.calibration import BEGIN, END
+from exaone_ros.training.cli_arguments import MODEL
+from exaone_ros.training.cli_checks import bundled_model
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,33 @@ def test_what_is_not_there_is_named(
     told = capsys.readouterr().err
     assert told.startswith("error: ") and says in told
     assert [path for path in sorted(tmp_path.rglob("*")) if path not in before and path.name != "run"] == []
+
+
+@pytest.mark.parametrize("command", ["evaluate --only none", "acceptance --only none"])
+def test_the_bundled_model_is_found_from_any_folder(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("exaone_ros.training.acceptance.SETTINGS", {})
+    assert cli.main(command.split()) == 1
+    assert "--only names the" in capsys.readouterr().err, "which is looked at behind the model"
+
+
+def test_a_model_below_the_current_folder_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert bundled_model() == share_path(MODEL.as_posix()) and bundled_model().is_absolute()
+    MODEL.mkdir(parents=True)
+    assert bundled_model() == MODEL, "`export` has just written it"
+
+
+def test_no_bundled_model_is_told_with_the_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("exaone_ros.share.__file__", str(tmp_path / "exaone_ros" / "share.py"))
+    monkeypatch.setattr("exaone_ros.share.sys.prefix", str(tmp_path))
+    assert cli.main(["calibration"]) == 1
+    assert "tabletop-tiny' of exaone_ros was not found; searched" in capsys.readouterr().err
 
 
 def test_a_page_with_its_markers_is_a_place(tmp_path: Path) -> None:

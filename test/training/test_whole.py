@@ -10,7 +10,8 @@ import pytest
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.training import cli
-from exaone_ros.training.cli_arguments import MODEL, parser
+from exaone_ros.training.cli_arguments import parser
+from exaone_ros.training.cli_checks import bundled_model
 from exaone_ros.training.whole import STEPS_FILE, Step, WholeOptions, carry_out, plan
 
 
@@ -154,6 +155,6 @@ def test_the_command_hands_on_its_options(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("exaone_ros.training.evaluate.own_examination", lambda _: None)
     assert cli.main(["all", "--run", run, "--budget", "20", "--data", "mine.json", "--patience", "7"]) == 0
     assert (taken[0].run, taken[0].budget, taken[0].patience) == (Path(run), 20.0, 7)
-    assert taken[0].start == MODEL, "one's own objects are taught to the bundled model"
+    assert taken[0].start == bundled_model(), "one's own objects are taught to the bundled model"
     assert cli.main(["all", "--run", run]) == 0
     assert taken[1].start is None
