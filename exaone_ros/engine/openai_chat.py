@@ -83,6 +83,15 @@ def request_fields(
     return fields
 
 
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """Seconds for which a server that refuses asks to be left alone; 0 where it does not say, or by a date."""
+    try:
+        seconds = float(headers.get("retry-after", 0))
+    except ValueError:
+        return 0.0
+    return seconds if seconds > 0 else 0.0
+
+
 @dataclass
 class Reply:
     """What has come of a streamed reply so far.
@@ -154,7 +163,7 @@ def _token(entry: Mapping[str, Any]) -> TokenEvidence:
         if all(text != taken[0] for text, _ in others):
             others = (*others, taken)
         return TokenEvidence(*taken, tuple(sorted(others, key=lambda pair: -pair[1])))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EngineError(
             f"the server sent the logprobs {str(entry)[:120]!r}; expected token, logprob, bytes"
         ) from error

@@ -6,7 +6,6 @@ TensorRT-LLM, or `engine.serve`, which serves a checkpoint of ours.
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 import random
 import threading
@@ -14,15 +13,15 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 from exaone_ros.engine.answers import FrameAnswers, TaskAnswer
 from exaone_ros.engine.breaker import CircuitBreaker, ServerHealth
-from exaone_ros.engine.openai_chat import Reply, jpeg_url, request_fields
+from exaone_ros.engine.openai_chat import Reply, jpeg_url, request_fields, retry_after_s
 from exaone_ros.engine.request import Image, Picture, Request
 from exaone_ros.engine.sampling import GREEDY, Sampling
 from exaone_ros.engine.sequence import Outcome
+from exaone_ros.engine.server_calls import Call, Calls
 from exaone_ros.engine.server_settings import ServerSettings
 from exaone_ros.engine.ticket import Ticket
 from exaone_ros.engine.timings import Meter, Timings
@@ -53,19 +52,6 @@ class ServerFrame:
         self.release()
 
 
-@dataclass(eq=False)
-class _Call:
-    """One request on its way; `cancelled` may be set by any thread."""
-
-    request: Request
-    began_s: float
-    stopped: threading.Event = field(default_factory=threading.Event)
-    """The call was cancelled, or the engine closed: a pause between two tries is over."""
-    cancelled: bool = False
-    heard: bool = False
-    """A listener was given a piece of the answer: another try would say it again."""
-
-
 class ServerEngine:
     """Answers tasks on images through a server. Any thread may call any method.
 
@@ -87,10 +73,8 @@ class ServerEngine:
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="server engine")
         self._urls: dict[int, tuple[Picture, str]] = {}
         self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._calls: set[_Call] = set()
         self._meter = Meter()
-        self._closed = False
+        self._calls = Calls(self._count)
 
     @property
     def health(self) -> ServerHealth:
@@ -151,13 +135,12 @@ class ServerEngine:
     @property
     def refusal(self) -> str:
         """Why new requests are refused for good; empty while they are taken. A degraded server is asked again."""
-        return "the engine is closed" if self._closed else ""
+        return "the engine is closed" if self._calls.closed else ""
 
     @property
     def open_requests(self) -> int:
         """Requests that have not ended."""
-        with self._lock:
-            return len(self._calls)
+        return self._calls.open
 
     @property
     def kept_bytes(self) -> int:
@@ -169,20 +152,15 @@ class ServerEngine:
         return self._meter.read()
 
     def close(self, timeout_s: float = CLOSE_S) -> bool:
-        """End: what waits fails now, what is under way with the next piece that comes, or at its timeout.
+        """End: what waits or is under way fails now. May be called twice.
 
         Returns:
-            False where something is still under way after `timeout_s`.
+            False where something has no answer after `timeout_s`.
         """
-        with self._lock:
-            self._closed = True
-            calls = list(self._calls)
-        for call in calls:
-            call.stopped.set()
+        ended = self._calls.close(timeout_s)
         self._client.close()
         self._pool.shutdown(wait=False)
-        with self._idle:
-            return self._idle.wait_for(lambda: not self._calls, timeout_s)
+        return ended
 
     def __enter__(self) -> ServerEngine:
         return self
@@ -191,7 +169,7 @@ class ServerEngine:
         self.close()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._calls.closed:
             raise EngineError("the engine is closed; open a new one")
 
     def _url(self, picture: Picture) -> str:
@@ -206,40 +184,24 @@ class ServerEngine:
             return known[1]
 
     def _submit(self, request: Request, urls: list[str]) -> Ticket:
-        call = _Call(request, time.monotonic())
-        ticket = Ticket(request, call.stopped.set)
-        ticket.bind(call)
-        with self._lock:  # `close` shuts the pool down only after it has had this lock
-            self._check_open()
-            future = self._pool.submit(self._run, call, urls)
-            self._calls.add(call)
-        future.add_done_callback(lambda done: self._settle(ticket, call, done))
-        return ticket
+        # `close` shuts the pool down only after this.
+        return self._calls.start(request, lambda call: self._pool.submit(self._work, call, urls)).ticket
 
-    def _settle(self, ticket: Ticket, call: _Call, done: concurrent.futures.Future[TaskAnswer]) -> None:
-        answer = self._settled(call, done)
-        with self._idle:
-            self._calls.discard(call)
-            self._meter.add("decode_s", answer.latency_s)
-            self._meter.add("tokens_sampled", answer.tokens)
-            self._idle.notify_all()
-        ticket.settle(answer)
+    def _count(self, answer: TaskAnswer) -> None:
+        self._meter.add("decode_s", answer.latency_s)
+        self._meter.add("tokens_sampled", answer.tokens)
 
-    def _settled(self, call: _Call, done: concurrent.futures.Future[TaskAnswer]) -> TaskAnswer:
+    def _work(self, call: Call, urls: list[str]) -> None:
         try:
-            return done.result()
+            answer = self._run(call, urls)
         except ExaoneError as error:
-            return self._ended(call, Outcome.FAILED, error=error)
+            answer = call.ended(Outcome.FAILED, error=error)
         except Exception as error:  # a task may be anybody's code, and nobody else would wake who waits
             name = call.request.task.name
-            return self._ended(
-                call, Outcome.FAILED, error=EngineError(f"task '{name}': {type(error).__name__}: {error}")
-            )
+            answer = call.ended(Outcome.FAILED, error=EngineError(f"task '{name}': {type(error).__name__}: {error}"))
+        self._calls.end(call, answer)
 
-    def _ended(self, call: _Call, outcome: Outcome, **more: Any) -> TaskAnswer:
-        return TaskAnswer(call.request.task, outcome, latency_s=time.monotonic() - call.began_s, **more)
-
-    def _run(self, call: _Call, urls: list[str]) -> TaskAnswer:
+    def _run(self, call: Call, urls: list[str]) -> TaskAnswer:
         """Ask until there is an answer, time or tries are used up, or the server refuses."""
         request, settings = call.request, self.settings
         task = request.task
@@ -247,10 +209,10 @@ class ServerEngine:
         tries = 0
         while True:
             if call.cancelled:
-                return self._ended(call, Outcome.CANCELLED)
-            if self._late(request):
-                return self._ended(call, Outcome.DEADLINE)
-            if self._closed:
+                return call.ended(Outcome.CANCELLED)
+            if call.late:
+                return call.ended(Outcome.DEADLINE)
+            if self._calls.closed:
                 raise EngineError(f"task '{task.name}': the engine was closed")
             if not self._breaker.allow():
                 health = self._breaker.health
@@ -261,13 +223,17 @@ class ServerEngine:
             try:
                 reply = self._ask(call, fields)
             except ServerUnavailable as error:
-                if self._late(request):  # given less time than the server may take: that says nothing about it
-                    return self._ended(call, Outcome.DEADLINE)
+                if call.stopped.is_set():  # we have hung up, which says nothing about the server
+                    continue
+                if call.late:  # given less time than the server may take: that says nothing about it
+                    return call.ended(Outcome.DEADLINE)
                 self._breaker.failed(str(error))
                 tries += 1
-                if tries > settings.retries or call.heard or self._closed:
+                if tries > settings.retries or call.heard or self._calls.closed:
                     raise
-                pause_s = settings.backoff_s * 2 ** (tries - 1) * random.uniform(0.5, 1.0)
+                if call.wait_s > settings.timeout_s:  # whoever asks waits no longer than that for anything
+                    raise
+                pause_s = max(call.wait_s, settings.backoff_s * 2 ** (tries - 1) * random.uniform(0.5, 1.0))
                 if request.deadline_s is not None:
                     pause_s = min(pause_s, max(0.0, request.deadline_s - time.monotonic()))
                 call.stopped.wait(pause_s)
@@ -279,7 +245,7 @@ class ServerEngine:
             self._breaker.succeeded()
             return self._read(call, reply)
 
-    def _ask(self, call: _Call, fields: dict[str, Any]) -> Reply | None:
+    def _ask(self, call: Call, fields: dict[str, Any]) -> Reply | None:
         """One try; None: it was cancelled, or its deadline came.
 
         Raises:
@@ -288,19 +254,22 @@ class ServerEngine:
             EngineError: the server refuses us, or sends what is no reply.
         """
         openai, request, reply = self._openai, call.request, Reply()
+        call.wait_s = 0.0
         where = f"task '{request.task.name}': server {self.settings.url}"
         timeout_s = self.settings.timeout_s
         if request.deadline_s is not None:
             timeout_s = max(0.01, min(timeout_s, request.deadline_s - time.monotonic()))
         try:
-            with self._client.chat.completions.create(**fields, timeout=timeout_s) as stream:
+            with (
+                self._client.chat.completions.create(**fields, timeout=timeout_s) as stream,
+                call.reading(stream.response),
+            ):
+                if call.stopped.is_set():
+                    return None
                 for chunk in stream:
-                    reasoning, text = reply.add(chunk.model_dump())
-                    self._tell(call, reasoning, text)
-                    if call.cancelled or self._late(request):
+                    call.tell(*reply.add(chunk.model_dump(warnings=False) if hasattr(chunk, "model_dump") else chunk))
+                    if call.cancelled or call.late or call.stopped.is_set():
                         return None
-                    if self._closed:
-                        raise EngineError(f"{where}: the engine was closed")
         except openai.APITimeoutError as error:
             raise ServerUnavailable(f"{where} sent nothing for {timeout_s:.1f} s") from error
         except openai.APIConnectionError as error:
@@ -308,6 +277,7 @@ class ServerEngine:
         except openai.APIStatusError as error:
             status, said = error.status_code, str(error)[:300]
             if status in (408, 409, 429) or status >= 500:
+                call.wait_s = retry_after_s(error.response.headers)
                 raise ServerUnavailable(f"{where} answered with status {status}: {said}") from error
             if status in (400, 413, 422):
                 raise TaskError(f"{where} refuses the request with status {status}: {said}") from error
@@ -324,21 +294,10 @@ class ServerEngine:
             raise ServerUnavailable(f"{where} broke off after {len(reply.text)} characters of the answer")
         return reply
 
-    def _tell(self, call: _Call, reasoning: str, text: str) -> None:
-        request = call.request
-        for listener, piece in ((request.on_reasoning, reasoning), (request.on_text, text)):
-            if listener is not None and piece:
-                call.heard = True
-                listener(piece)
-
-    @staticmethod
-    def _late(request: Request) -> bool:
-        return request.deadline_s is not None and time.monotonic() >= request.deadline_s
-
-    def _read(self, call: _Call, reply: Reply | None) -> TaskAnswer:
+    def _read(self, call: Call, reply: Reply | None) -> TaskAnswer:
         task, request = call.request.task, call.request
-        if reply is None or self._late(request):
-            return self._ended(call, Outcome.CANCELLED if call.cancelled else Outcome.DEADLINE)
+        if reply is None or call.late:
+            return call.ended(Outcome.CANCELLED if call.cancelled else Outcome.DEADLINE)
         decoded = reply.decoded()
         told: dict[str, Any] = {
             "text": decoded.text, "reasoning": decoded.reasoning, "tokens": len(reply.entries),
@@ -348,10 +307,10 @@ class ServerEngine:
             error = EngineError(
                 f"task '{task.name}': the answer did not end within the server's {task.max_tokens} tokens"
             )
-            return self._ended(call, Outcome.FAILED, error=error, **told)
+            return call.ended(Outcome.FAILED, error=error, **told)
         height_px, width_px = request.pictures[-1].image.shape[:2]
         try:
             result = task.read(decoded, width_px, height_px)
         except ExaoneError as problem:
-            return self._ended(call, Outcome.FAILED, error=problem, **told)
-        return self._ended(call, Outcome.BUDGET if cut else Outcome.DONE, result=result, **told)
+            return call.ended(Outcome.FAILED, error=problem, **told)
+        return call.ended(Outcome.BUDGET if cut else Outcome.DONE, result=result, **told)

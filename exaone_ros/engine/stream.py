@@ -9,6 +9,22 @@ from collections.abc import Callable
 _log = logging.getLogger(__name__)
 
 
+class Listener:
+    """Somebody else's function, given pieces of text; not called again once it raised, and nobody suffers from it."""
+
+    def __init__(self, listener: Callable[[str], None]) -> None:
+        self._listener: Callable[[str], None] | None = listener
+
+    def __call__(self, text: str) -> None:
+        if self._listener is None:
+            return
+        try:
+            self._listener(text)
+        except Exception:  # somebody else's code; the answer is not to suffer from it
+            _log.exception("a listener to decoded text failed; it is not called any more")
+            self._listener = None
+
+
 class TextStream:
     """Hands out a growing text piece by piece, each of them whole characters.
 
@@ -18,7 +34,7 @@ class TextStream:
     """
 
     def __init__(self, listener: Callable[[str], None], *, stripped: bool = False) -> None:
-        self._listener: Callable[[str], None] | None = listener
+        self._listener = Listener(listener)
         self._stripped = stripped
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._taken = 0
@@ -37,13 +53,4 @@ class TextStream:
             text = kept
         if text:
             self._begun = True
-            self._tell(text)
-
-    def _tell(self, text: str) -> None:
-        if self._listener is None:
-            return
-        try:
             self._listener(text)
-        except Exception:  # somebody else's code; the answer is not to suffer from it
-            _log.exception("a listener to decoded text failed; it is not called any more")
-            self._listener = None

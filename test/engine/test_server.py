@@ -287,6 +287,99 @@ def test_a_pause_before_another_try_ends_with_the_question(end: str) -> None:
         assert engine.open_requests == 0 and len(server.requests) == 1
 
 
+class Lively:
+    """A reply that never ends and is no answer: signs of life, or nothing at all."""
+
+    def __init__(self, sign: bytes) -> None:
+        self._sign = sign
+        self.begun, self.left, self.released = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self, handler: BaseHTTPRequestHandler) -> None:
+        if self._sign:
+            says(finish=None)(handler)
+        self.begun.set()
+        try:
+            while not self.released.wait(0.02):
+                handler.wfile.write(self._sign)
+        except OSError:  # the client has hung up
+            self.left.set()
+
+
+@pytest.mark.parametrize("sign", [b": still in the queue\n\n", b"d", b""])
+@pytest.mark.parametrize("end", ["cancel", "deadline", "close"])
+def test_whoever_waits_no_more_is_answered_whatever_the_server_does(end: str, sign: bytes) -> None:
+    lively = Lively(sign)
+    with Scripted(lively) as server, ServerEngine(settings(server.url, timeout_s=2 * PATIENCE_S)) as engine:
+        deadline_s = time.monotonic() + 1 if end == "deadline" else None
+        ticket = engine.submit(Request(Count(), (Picture(picture()),), deadline_s=deadline_s))
+        if end != "deadline":
+            assert lively.begun.wait(PATIENCE_S)
+        if end == "cancel":
+            ticket.cancel()
+        if end == "close":
+            assert engine.close()
+        answer = ticket.result(PATIENCE_S)
+        expected = {"cancel": Outcome.CANCELLED, "deadline": Outcome.DEADLINE, "close": Outcome.FAILED}
+        assert answer.outcome is expected[end]
+        assert end != "close" or "the engine was closed" in str(answer.error)
+        assert engine.open_requests == 0 and engine.health.state is ServerState.OK
+        if sign and lively.begun.is_set():
+            assert lively.left.wait(PATIENCE_S), "nobody listens, and the server is not told"
+        lively.released.set()
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyError])
+def test_a_listener_that_fails_is_not_called_again_and_harms_nothing(fault: type[Exception]) -> None:
+    heard: list[str] = []
+
+    def listener(text: str) -> None:
+        heard.append(text)
+        raise fault("as somebody's code may")
+
+    with Scripted(says('{"count":', "3}")) as server, ServerEngine(settings(server.url)) as engine:
+        answer = engine.submit(Request(Count(), (Picture(picture()),), on_text=listener)).result(PATIENCE_S)
+        assert answer.outcome is Outcome.DONE and answer.result.count == 3
+        assert heard == ['{"count":'] and not engine.health.reason
+
+
+def busy(seconds: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(429)
+        handler.send_header("Retry-After", seconds)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return reply
+
+
+def test_a_server_that_asks_for_a_pause_gets_it() -> None:
+    good = says('{"count":3}')
+    with Scripted(busy("0.01"), busy("soon"), good) as server:
+        answer, _ = ask(server.url, retries=2, backoff_s=0)
+        assert answer.outcome is Outcome.DONE and len(server.requests) == 3
+    with Scripted(busy("50"), good) as server, ServerEngine(settings(server.url, retries=1, backoff_s=0)) as engine:
+        late = Request(Count(), (Picture(picture()),), deadline_s=time.monotonic() + 1)
+        assert engine.submit(late).result(PATIENCE_S).outcome is Outcome.DEADLINE
+        assert len(server.requests) <= 1
+    with Scripted(busy("86400"), good) as server:
+        answer, _ = ask(server.url, retries=3)
+        assert isinstance(answer.error, ServerUnavailable) and "status 429" in str(answer.error)
+        assert len(server.requests) == 1, "longer than anybody waits for anything"
+
+
+@pytest.mark.parametrize(
+    "chunk", ["[1, 2]", '"x"', "3", '{"choices": "abc"}', '{"choices": [{"delta": {"content": []}}, 3]}']
+)
+def test_what_is_no_chunk_of_an_answer_is_named(chunk: str) -> None:
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        says(finish=None)(handler)
+        handler.wfile.write(f"data: {chunk}\n\n".encode())
+
+    with Scripted(reply) as server:
+        answer, _ = ask(server.url)
+    assert "the server sent" in str(answer.error) and "expected a chunk" in str(answer.error)
+
+
 def test_asking_while_the_engine_closes_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Closed between the check at the door and the queue, as another thread may."""
     engine = ServerEngine(settings("http://127.0.0.1:1/v1"))
