@@ -20,6 +20,8 @@ MIN_OVERLAP = 0.2
 MAX_CATCH_UP_STEPS = 8
 """Steps from a look's image to the newest one: with more images between them, some are skipped."""
 MAX_TRACKS = 128
+SET_BACK_NS = 250_000_000
+"""An image this much older than the newest shows a clock that began anew; nearer, it is repeated or was overtaken."""
 
 
 @dataclass(frozen=True)
@@ -84,19 +86,22 @@ class BoxTracker:
         """Stamp of the image of the newest look that was taken in."""
         return self._looked_ns
 
-    def on_image(self, stamp_ns: int, rgb: NDArray[np.uint8]) -> tuple[Track, ...]:
+    def on_image(self, stamp_ns: int, rgb: NDArray[np.uint8]) -> tuple[Track, ...] | None:
         """Follow all tracks onto a new image.
 
         Args:
-            stamp_ns: later than that of the image before; an earlier one means that the clock began anew.
+            stamp_ns: later than that of the image before; one that is much earlier means that the clock began anew.
             rgb: uint8 [H, W, 3].
 
         Returns:
-            The tracks on it; those that became uncertain or too old are gone.
+            The tracks on it; those that became uncertain or too old are gone. None for an image that is left out,
+            because it is no newer than the one before.
         """
-        grey = grey_of(rgb)
         newest_ns = next(reversed(self._moments), None)
-        if newest_ns is not None and (stamp_ns <= newest_ns or grey.shape != self._moments[newest_ns].grey.shape):
+        if newest_ns is not None and newest_ns - SET_BACK_NS <= stamp_ns <= newest_ns:
+            return None
+        grey = grey_of(rgb)
+        if newest_ns is not None and (stamp_ns < newest_ns or grey.shape != self._moments[newest_ns].grey.shape):
             self._moments.clear()
             self._looked_ns = newest_ns = None
         self._scale = rgb.shape[1] / grey.shape[1]

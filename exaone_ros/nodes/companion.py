@@ -33,7 +33,7 @@ from exaone_ros.ros.tracking import Tracking
 LOOK_FOR_SUBSCRIBERS_S = 0.2
 DIAGNOSTICS_S = 1.0
 FAULTS = ("without_image", "no_depth", "no_camera_info", "no_transform", "bad_depth", "too_many", "unreadable",
-          "looks_without_image")  # fmt: skip
+          "looks_without_image", "depth_of_other_frame")  # fmt: skip
 """Counts that make the status a warning while they grow."""
 
 

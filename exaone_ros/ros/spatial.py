@@ -50,7 +50,7 @@ class Spatial:
 
     Attributes:
         counts: what happened, by name: `located`, `depth_has_holes`, `box_outside_image` (objects); `published`,
-            `no_depth`, `no_camera_info`, `no_transform`, `bad_depth`, `too_many` (messages).
+            `no_depth`, `no_camera_info`, `no_transform`, `bad_depth`, `too_many`, `depth_of_other_frame` (messages).
 
     Args:
         node: whose logger and clock are used.
@@ -90,7 +90,12 @@ class Spatial:
         self._info = message
 
     def _on_depth(self, message: Image) -> None:
-        self._depths.put(time_to_ns(message.header.stamp), message, len(message.data))
+        stamp_ns, newest_ns = time_to_ns(message.header.stamp), self._depths.newest_ns
+        if newest_ns is not None and stamp_ns < newest_ns - self._settings.max_age_ns:
+            for _ in self._waiting:  # the clock was set back: depth of their time would be of another world
+                self._drop("no_depth", "the clock was set back while detections waited for their depth")
+            self._waiting = []
+        self._depths.put(stamp_ns, message, len(message.data))
         self._work_off()
 
     def _work_off(self) -> None:
@@ -115,6 +120,13 @@ class Spatial:
             self._drop("no_camera_info", f"no camera_info came on '{self._settings.camera_info_topic}'")
             return
         info = self._info
+        theirs, ours = depth.header.frame_id, message.header.frame_id
+        if theirs != ours and theirs and ours:  # some drivers call the frames of one camera by two names
+            self._note(
+                "depth_of_other_frame",
+                f"depth is in the frame '{theirs}', the detections in '{ours}': places are wrong unless the depth is "
+                "aligned with the colour image (e.g. aligned_depth_to_color)",
+            )
         try:
             camera = CameraModel.from_info(info.width, info.height, info.k, info.distortion_model, info.d)
             result = detections_in_space(message, image_to_depth_m(depth), camera, self._settings, self.counts)
@@ -133,10 +145,13 @@ class Spatial:
             self._markers.publish(markers_of(result, self._settings.max_age_ns))
 
     def _drop(self, reason: str, message: str) -> None:
+        self._note(reason, f"no detections in space: {message}")
+
+    def _note(self, reason: str, message: str) -> None:
         self.counts[reason] += 1
         if reason not in self._told:
             self._told.add(reason)
-            self._node.get_logger().warning(f"no detections in space: {message}; counted in diagnostics from here on")
+            self._node.get_logger().warning(f"{message}; counted in diagnostics from here on")
 
 
 def detections_in_space(

@@ -24,6 +24,7 @@ class Tracking:
     Attributes:
         unmatched: looks whose image was not held (too old, or it never came).
         unreadable: images that could not be read.
+        repeated: images that were no newer than the one before.
 
     Args:
         node: whose logger is used.
@@ -37,13 +38,15 @@ class Tracking:
         self._publisher = topics.publisher(Detection2DArray, "detections_tracked", qos.answers())
         self.unmatched = 0
         self.unreadable = 0
+        self.repeated = 0
 
     def counts(self) -> dict[str, int]:
-        """What happened: boxes that were let go between looks, looks without their image, images that are no images."""
+        """What happened: boxes let go between looks, looks without their image, images that are none, or not newer."""
         return {
             "tracks_dropped": self._tracker.dropped,
             "looks_without_image": self.unmatched,
             "unreadable": self.unreadable,
+            "repeated": self.repeated,
         }
 
     def on_image(self, message: Any, compressed: bool) -> None:
@@ -56,6 +59,9 @@ class Tracking:
             return
         stamp_ns = time_to_ns(message.header.stamp)
         tracks = self._tracker.on_image(stamp_ns, rgb)
+        if tracks is None:
+            self.repeated += 1
+            return
         looked_ns = self._tracker.looked_ns
         if looked_ns is not None and stamp_ns - looked_ns <= self._max_age_ns:
             self._publisher.publish(tracked_message(tracks, message.header))

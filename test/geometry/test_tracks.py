@@ -128,6 +128,17 @@ def test_a_clock_set_back_and_another_image_size_begin_anew() -> None:
     assert tracker.on_image(S + FRAME, texture(0, (120, 160))) == ()
 
 
+def test_an_image_that_is_repeated_or_was_overtaken_changes_nothing() -> None:
+    tracker, image = BoxTracker(S), texture()
+    tracker.on_image(5 * S, image)
+    tracker.on_look(5 * S, [seen()])
+    (before,) = tracker.on_image(5 * S + FRAME, image) or ()
+    for stamp_ns in (5 * S + FRAME, 5 * S + 1, 5 * S - FRAME):
+        assert tracker.on_image(stamp_ns, texture(1)) is None
+    assert tracker.tracks() == (before,) and tracker.looked_ns == 5 * S
+    assert len(tracker.on_image(5 * S + 2 * FRAME, image) or ()) == 1
+
+
 def test_large_images_are_followed_in_their_own_pixels() -> None:
     tracker, image = BoxTracker(S), texture(0, (720, 1280))
     box = (400.0, 200.0, 640.0, 440.0)

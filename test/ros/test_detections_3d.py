@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import math
 import sys
+import time
 import types
 from typing import Any
 
@@ -99,6 +100,43 @@ def test_what_is_missing_is_counted_by_name() -> None:
         peer.stream(look, lambda: any(m.status[0].level == warned for m in peer.received["/diagnostics"]), "a warning")
         peer.stream(misaligned, lambda: counts["bad_depth"] > 1, "a depth image of another size")
         peer.stream(unmatched, lambda: counts["no_depth"] > 1, "a missing depth image")
+
+
+def test_depth_of_another_frame_is_told_and_used() -> None:
+    with accompanied("other_frame", depth_topic="depth") as peer:
+
+        def look(stamp_ns: int) -> None:
+            depth = depth_image(stamp_ns)
+            depth.header.frame_id = "depth_optical_frame"
+            peer.send("camera_info", camera_info(stamp_ns))
+            peer.send("detections", detections(stamp_ns, ("red cube", BOX)))
+            peer.send("depth", depth)
+
+        counts = peer.companion.spatial_counts
+        peer.stream(look, lambda: counts["depth_of_other_frame"] > 1 and counts["published"] > 1, "both counts")
+
+
+def test_detections_that_wait_while_the_clock_is_set_back_are_let_go() -> None:
+    with accompanied("set_back", depth_topic="depth") as peer:
+        spatial = peer.companion._spatial
+        assert spatial is not None
+        counts = spatial.counts
+        long_ns, start_ns = 1000 * 10**9, time.time_ns()
+
+        def before(stamp_ns: int) -> None:  # the depth of this moment does not come
+            peer.send("camera_info", camera_info(stamp_ns))
+            peer.send("depth", depth_image(stamp_ns - long_ns))
+            peer.send("detections", detections(stamp_ns, ("red cube", BOX)))
+
+        peer.stream(
+            before, lambda: spatial._waiting and spatial._depths.newest_ns, "detections that wait for their depth"
+        )
+        peer.stream(
+            lambda stamp_ns: peer.send("depth", depth_image(stamp_ns - start_ns)),
+            lambda: not spatial._waiting and counts["no_depth"],
+            "those that wait to be given up",
+        )
+        assert counts["published"] == 0
 
 
 def test_markers_go_by_themselves_and_name_what_they_show() -> None:
