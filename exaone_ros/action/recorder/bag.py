@@ -131,7 +131,11 @@ def _read_tracks(bag: Path, spec: ActionSpec, topics: Topics) -> dict[str, _Trac
         elif name == "commands":
             if not message.points:
                 continue
-            known = dict(zip(message.joint_names, message.points[0].positions, strict=True))
+            sent = message.points[0].positions
+            if len(sent) != len(message.joint_names):
+                joints = len(message.joint_names)
+                raise DatasetError(f"bag {bag}: a command of {joints} joints has {len(sent)} positions; expected as many")
+            known = dict(zip(message.joint_names, sent, strict=True))
             command = np.array([known.get(joint, command[i]) for i, joint in enumerate(spec.joint_names)], np.float32)
             if np.isnan(command).any():
                 continue  # not every joint of the spec has been commanded yet
@@ -171,7 +175,7 @@ def _messages(bag: Path, names: Mapping[str, str]) -> Iterator[tuple[str, int, A
 
 
 def _pick(wanted: tuple[str, ...], names: list[str], positions: Any, what: str) -> NDArray[np.float32]:
-    index = {name: i for i, name in enumerate(names)}
+    index = {name: i for i, name in enumerate(names[: len(positions)])}  # a message of efforts alone has no positions
     missing = [name for name in wanted if name not in index]
     if missing:
         raise DatasetError(f"{what} lacks '{missing[0]}'; has {sorted(index)}")

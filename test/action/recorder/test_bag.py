@@ -39,6 +39,7 @@ def write_bag(
     compressed: bool = False,
     joints: tuple[str, ...] = SPEC.joint_names,
     decides: bool = False,
+    commanded: int = 3,
 ) -> None:
     """Two seconds: states at 100 Hz, commands at 50 Hz from 0.5 s on, images at 10 Hz. The shoulder tells the time.
 
@@ -87,7 +88,7 @@ def write_bag(
                 writer.write(decision, now, STORE.serialize_cdr(message, DECISION))
             if ms >= 500 and ms % 20 == 0:
                 point = types["trajectory_msgs/msg/JointTrajectoryPoint"](
-                    positions=np.array([seconds / 4 + 0.1, -0.5, 0.02]),
+                    positions=np.array([seconds / 4 + 0.1, -0.5, 0.02][:commanded]),
                     velocities=np.zeros(0),
                     accelerations=np.zeros(0),
                     effort=np.zeros(0),
@@ -174,6 +175,15 @@ def test_the_decision_that_was_acted_on_is_kept(tmp_path: Path) -> None:
     topics = bag.Topics(images={"head": "/camera"}, decision="/decision")
     decisions = [decision for _, _, decision in bag.read_frames(tmp_path / "bag", SPEC, topics, "lift the arm")]
     assert (decisions[0], decisions[-1]) == ("red cube", "blue ball")
+
+
+def test_joints_without_positions_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"joint state lacks 'elbow'; has \['shoulder'\]"):
+        bag._pick(("shoulder", "elbow"), ["shoulder", "elbow"], np.array([0.1]), "joint state")
+    write_bag(tmp_path / "bag", "mcap", commanded=2)
+    topics = bag.Topics("/joint_states", "/joint_trajectory", {"head": "/camera"})
+    with pytest.raises(DatasetError, match="a command of 3 joints has 2 positions; expected as many"):
+        next(bag.read_frames(tmp_path / "bag", SPEC, topics, "pick"))
 
 
 def test_damage_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
