@@ -24,7 +24,7 @@ from exaone_ros.engine.tensorrt.cuda import Cuda, CudaRuntime
 from exaone_ros.engine.tensorrt.plan import DECODER_INPUTS, VISION_INPUTS, Shape
 from exaone_ros.engine.tensorrt.rows import Piece, Run, lay_out, rounds
 from exaone_ros.engine.tensorrt.session import EngineSession
-from exaone_ros.engine.tensorrt.step_graphs import StepGraphs
+from exaone_ros.engine.tensorrt.step_graphs import STEP_TOKENS, StepGraphs
 from exaone_ros.engine.tensorrt.versions import Library, load_library
 from exaone_ros.errors import EngineError, ImageError
 from exaone_ros.model.checkpoint import Checkpoint
@@ -268,7 +268,7 @@ class TensorRtBackend:
             begin += image.count
 
     def _execute(self, batch: Batch, run: Run, wanted: int) -> None:
-        """Upload, run, download. Decode steps that repeat are recorded as CUDA graphs and replayed."""
+        """Upload, run, download. Decode steps that repeat, with drafts or without, are replayed as CUDA graphs."""
         text = self._config.text
         shapes: dict[str, Shape] = {name: run.feeds[name].shape for name in self._decoder_inputs}
         shapes["visual"] = (run.visual, text.hidden)
@@ -284,7 +284,7 @@ class TensorRtBackend:
             if wanted:
                 self._cuda.download(self._host_logits[: wanted * text.vocab * 4], self._logits, self._stream)
 
-        if batch.length == 1:
+        if batch.length <= STEP_TOKENS:
             self._steps.run(shapes, addresses, before=upload, after=download, variant=wanted)
             return
         upload()

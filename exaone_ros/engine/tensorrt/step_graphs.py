@@ -11,7 +11,9 @@ from exaone_ros.engine.tensorrt.plan import Shape
 from exaone_ros.engine.tensorrt.session import EngineSession, Execution
 
 KEPT_GRAPHS = 16
-"""Enough for every number of rows of a preset's slots, and for some gaps between them."""
+"""Enough for the numbers of rows and tokens that come again and again: with twice as many, hardly more is replayed."""
+STEP_TOKENS = 9
+"""Longest rows of a run that may come again: a token, and the drafts behind it that the perception node asks for."""
 
 
 @dataclass

@@ -23,6 +23,7 @@ from exaone_ros.engine.scheduler import Scheduling
 from exaone_ros.engine.tensorrt.compile import compile_checkpoint
 from exaone_ros.engine.tensorrt.memory import PICTURES, estimate
 from exaone_ros.engine.tensorrt.plan import Capacity
+from exaone_ros.engine.tensorrt.step_graphs import STEP_TOKENS
 from exaone_ros.engine.tensorrt.versions import target_for
 from exaone_ros.errors import EngineError, ImageError
 from exaone_ros.model.checkpoint import Checkpoint
@@ -182,12 +183,36 @@ def test_steps_that_take_turns_keep_their_graphs(
     assert cuda.captures == 3 and cuda.launches == 6, "each of the three: plain, plain, recorded, replayed"
 
 
+def test_steps_with_drafts_are_replayed(backend: TensorRtBackend, expected: OnnxRuntimeBackend, cuda: FakeCuda) -> None:
+    """Rows of one to four tokens, drafts behind some, all of which are refused; each form of a step has its graph."""
+    forms = [(1, 1), (2, 2), (3, 1), (4, 4), (2, 1)]  # tokens, and logits wanted of them
+    turns = 5
+
+    def session(target: Any) -> list[np.ndarray]:
+        found = target.run([Row(slot, 0, words(12, slot)) for slot in (0, 1)])
+        for turn in range(turns):
+            for number, (tokens, logits) in enumerate(forms):
+                drawn = words(2 * tokens, 20 * turn + number).reshape(2, tokens)
+                found += target.run([Row(slot, 12 + turn, drawn[slot], (), logits) for slot in (0, 1)])
+        return found
+
+    for left, right in zip(*both(session, backend, expected), strict=True):
+        assert left.shape == right.shape and relative_error(left, right) < HALF
+    assert cuda.captures == len(forms) and cuda.launches == (turns - 2) * len(forms)
+
+
+def test_a_prompt_is_not_recorded(backend: TensorRtBackend, cuda: FakeCuda) -> None:
+    for turn in range(5):
+        backend.run([Row(0, 0, words(STEP_TOKENS + 1, turn))])
+    assert cuda.captures == 0 and not backend._steps._steps
+
+
 def test_graphs_that_are_not_used_make_room(backend: TensorRtBackend, cuda: FakeCuda) -> None:
     backend._steps._most = 2
     for slot in (0, 1, 2, 0):
-        backend.run([Row(slot, 0, words(4, slot))])
+        backend.run([Row(slot, 0, words(12, slot))])
         for step in range(4):
-            backend.run([Row(slot, 4 + step, words(1, step))])
+            backend.run([Row(slot, 12 + step, words(1, step))])
     assert cuda.captures == 4, "that of slot 0 had to go and was recorded anew"
     assert sum(bool(graph) for graph in cuda.graphs.values()) == 2
 
