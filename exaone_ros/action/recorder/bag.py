@@ -134,7 +134,9 @@ def _read_tracks(bag: Path, spec: ActionSpec, topics: Topics) -> dict[str, _Trac
             sent = message.points[0].positions
             if len(sent) != len(message.joint_names):
                 joints = len(message.joint_names)
-                raise DatasetError(f"bag {bag}: a command of {joints} joints has {len(sent)} positions; expected as many")
+                raise DatasetError(
+                    f"bag {bag}: a command of {joints} joints has {len(sent)} positions; expected as many"
+                )
             known = dict(zip(message.joint_names, sent, strict=True))
             command = np.array([known.get(joint, command[i]) for i, joint in enumerate(spec.joint_names)], np.float32)
             if np.isnan(command).any():
