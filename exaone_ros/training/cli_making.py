@@ -113,7 +113,9 @@ def everything(options: argparse.Namespace) -> None:
         from exaone_ros.training.evaluate import own_examination
         from exaone_ros.training.own_pictures import read_coco
 
-        own_examination(read_coco(options.data, options.images))  # what could not be judged is not trained for an hour
+        column = own_examination(read_coco(options.data, options.images))
+        for _ in column.frames():  # what could not be judged is not trained for an hour
+            pass
     _end_as_by_interrupt()
     whole.carry_out(
         whole.WholeOptions(

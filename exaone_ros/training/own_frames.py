@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from exaone_ros.errors import DatasetError
 from exaone_ros.sim.frame import Box, LabelledFrame, SeenObject
@@ -51,10 +52,12 @@ class PictureReader:
 
 
 def read_frame(picture: OwnPicture) -> LabelledFrame:
-    """Read one picture; see `PictureReader`."""
-    pixels = cv2.imread(str(picture.file), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise DatasetError(f"{picture.file} is not an image that OpenCV reads; expected for example JPEG or PNG")
+    """Read one picture; see `PictureReader`.
+
+    Raises:
+        DatasetError: the file is not an image, or not of the size that its boxes are of.
+    """
+    pixels = _pixels_of(picture)
     height, width = pixels.shape[:2]
     inside = [(thing, _clipped(thing.box, width, height)) for thing in picture.marked]
     things = sorted(((t, b) for t, b in inside if b is not None), key=lambda pair: pair[1])
@@ -74,6 +77,28 @@ def read_frame(picture: OwnPicture) -> LabelledFrame:
     frame = LabelledFrame(image, objects, None, None, instance)
     shrink = LONGEST_PX / max(height, width)
     return frame if shrink >= 1 else resize_frame(frame, round(height * shrink), round(width * shrink))
+
+
+def _pixels_of(picture: OwnPicture) -> NDArray[np.uint8]:
+    """uint8 BGR [H, W, 3], of the size that the boxes are of.
+
+    Telephones write a picture as the sensor saw it, with a note (EXIF) how to turn it. Most labelling tools turn it, as
+    OpenCV does; some do not, and their boxes are those of the picture as it was written.
+    """
+    found: list[tuple[int, int]] = []
+    for flags in (cv2.IMREAD_COLOR, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION):
+        pixels = cv2.imread(str(picture.file), flags)
+        if pixels is None:
+            raise DatasetError(f"{picture.file} is not an image that OpenCV reads; expected for example JPEG or PNG")
+        found.append((pixels.shape[1], pixels.shape[0]))
+        if picture.size in (None, found[-1]):
+            return np.asarray(pixels, np.uint8)
+    (width, height), (said_width, said_height) = found[0], picture.size or found[0]
+    raise DatasetError(
+        f"{picture.file} has {width} x {height} px, but its boxes are of a picture of {said_width} x {said_height} px; "
+        "expected the picture that was labelled: bring that one, or scale its boxes and its width and height in the "
+        "JSON along"
+    )
 
 
 def cut(rng: np.random.Generator, frame: LabelledFrame, size: tuple[int, int]) -> LabelledFrame:

@@ -62,10 +62,17 @@ class Marked:
 
 @dataclass(frozen=True)
 class OwnPicture:
-    """Attributes: file of the image; what is marked on it."""
+    """A picture.
+
+    Attributes:
+        file: of the image.
+        marked: what is marked on it.
+        size: (width, height) in pixels that the boxes are of; None = the JSON does not say.
+    """
 
     file: Path
     marked: tuple[Marked, ...]
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,7 @@ def read_coco(path: Path, images: Path | None = None) -> OwnPictures:
         data = json.loads(path.read_text(encoding="utf-8"))
         names, name_of = _names(data["categories"], path)
         files = {entry["id"]: str(entry["file_name"]) for entry in data["images"]}
+        sizes = {entry["id"]: _size(entry) for entry in data["images"]}
         marked: dict[Any, list[Marked]] = {key: [] for key in files}
         for number, entry in enumerate(data["annotations"]):
             if entry["image_id"] not in files or entry["category_id"] not in name_of:
@@ -125,7 +133,12 @@ def read_coco(path: Path, images: Path | None = None) -> OwnPictures:
         raise DatasetError(
             f"{path} names the picture {twice[0]!r} under several ids; expected one id for each: join them"
         )
-    pictures = {name: OwnPicture(folder / name, tuple(marked[key])) for key, name in files.items()}
+    boxes = [thing.box for things in marked.values() for thing in things]
+    if boxes and all(max(box) <= 1 for box in boxes):
+        raise DatasetError(
+            f"{path}: every box lies within 0 to 1, as shares of a picture do; expected pixels: scale them"
+        )
+    pictures = {name: OwnPicture(folder / name, tuple(marked[key]), sizes[key]) for key, name in files.items()}
     missing = sorted(name for name, picture in pictures.items() if not picture.file.is_file())
     if missing:
         raise DatasetError(
@@ -153,6 +166,12 @@ def _names(categories: list[dict[str, Any]], path: Path) -> tuple[OwnNames, dict
     pairs = list(zip(names, categories, strict=True))
     plurals, korean = ({n: str(c[word]).strip() for n, c in pairs if word in c} for word in ("plural", "korean"))
     return OwnNames(names, plurals, korean), {entry["id"]: name for name, entry in pairs}
+
+
+def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
+    """(width, height) that an image is said to have, where it is said."""
+    width, height = entry.get("width"), entry.get("height")
+    return (int(width), int(height)) if width and height else None
 
 
 def _marked(entry: dict[str, Any], name: str, what: str) -> Marked:

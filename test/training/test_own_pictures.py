@@ -196,6 +196,36 @@ def test_sizes_of_pictures_on_edge_are_trained_too(coco: Path, tmp_path: Path) -
     assert own_sizes((MAIN,), replace(own, training=(picture,))) == (MAIN, (336, 252))
 
 
+def test_a_picture_of_another_size_than_its_boxes_is_refused(coco: Path) -> None:
+    picture = read_coco(coco).training[0]
+    assert picture.size is None
+    assert read_frame(replace(picture, size=(WIDTH, HEIGHT))).image.shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(DatasetError, match=r"has 168 x 126 px, but its boxes are of a picture of 336 x 252 px"):
+        read_frame(replace(picture, size=(2 * WIDTH, 2 * HEIGHT)))
+
+
+def turned_jpeg(file: Path, image: np.ndarray) -> None:
+    """Write a JPEG with a note (EXIF) that it is to be turned by a quarter."""
+    written = cv2.imencode(".jpg", image)[1].tobytes()
+    # TIFF header, then a directory of one entry: orientation (0x0112), a short, one of it, 6.
+    note = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    file.write_bytes(written[:2] + b"\xff\xe1" + (len(note) + 2).to_bytes(2, "big") + note + written[2:])
+
+
+def test_a_picture_of_a_telephone_is_turned_as_its_boxes_are(coco: Path, tmp_path: Path) -> None:
+    image = np.zeros((60, 100, 3), np.uint8)
+    image[:, :50] = 255  # its left half; turned, its upper half
+    turned_jpeg(tmp_path / "phone.jpg", image)
+    picture = replace(read_coco(coco).training[0], file=tmp_path / "phone.jpg", marked=())
+    for size, bright, dark in (
+        (None, (10, 30), (90, 30)),
+        ((60, 100), (10, 30), (90, 30)),
+        ((100, 60), (30, 10), (30, 90)),
+    ):
+        frame = read_frame(replace(picture, size=size))
+        assert frame.image[bright].min() > 200 and frame.image[dark].max() < 50, size
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -204,6 +234,11 @@ def test_sizes_of_pictures_on_edge_are_trained_too(coco: Path, tmp_path: Path) -
         ({"categories": [{"id": 7, "name": "a"}, {"id": 8, "name": "a"}]}, "twice"),
         ({"annotations": [{"image_id": 99, "category_id": 7, "bbox": [0, 0, 1, 1]}]}, "image 99"),
         ({"annotations": [{"image_id": 0, "category_id": 7, "bbox": [0, 0, 0, 1]}]}, "with an area"),
+        (
+            {"annotations": [{"image_id": 0, "category_id": 7, "bbox": [0.2, 0.1, 0.5, 0.4]}]},
+            "within 0 to 1, as shares",
+        ),
+        ({"images": [{"id": 0, "file_name": "a.png", "width": "wide", "height": 1}]}, "not of COCO's shape"),
         ({"images": [{"id": 0, "file_name": "none.png"}], "annotations": []}, "lacks 1 of the 1 pictures"),
         ({"images": [{"id": i, "file_name": "a.png"} for i in (0, 1)], "annotations": []}, "'a.png' under several ids"),
         ({"images": [], "annotations": []}, "none of which is for training"),
