@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from exaone_ros.errors import CheckpointError
-from exaone_ros.training import acceptance, targets
+from exaone_ros.training import acceptance, stress_report, targets
 from exaone_ros.training.acceptance import WorthReport
 from exaone_ros.training.evaluate import markdown
-from exaone_ros.training.measured import DIGITS, WORTH_FILE, doubt
+from exaone_ros.training.measured import DIGITS, STRESS_FILE, WORTH_FILE, doubt
 from exaone_ros.training.splits import HELD_OUT_PAIRS
 
 CARD = """\
@@ -68,16 +68,26 @@ brackets, or its half behind ± where the ends were not written down):
 every object, label right, IoU at least 0.5. `ground_class`, `hindrance`: every box of the answer right. `count_*`,
 `decide_*`: exact. `absent`: an object that is not there is answered with nothing. Slivers (objects that show less than
 35% of themselves, or next to nothing) are not asked about.
-{drafts}
+{breaks}{drafts}
 ## What was not measured
 
-Real camera images; other renderers than those of the columns (Gazebo among them); words outside of the wordings; free
-questions (Ask).
+Real camera images; other renderers than those of the columns (Gazebo among them); {words}free questions (Ask).
 """
 
 
 BUNDLED = "exaone4_5-tabletop-tiny"
 NOT_SAID = "Not written down: `evaluate --card` was not told (`--made`)."
+
+BREAKS = """
+## Where it breaks
+
+The first {frames} scenes of the test split under {number} changes that are stronger than those of training, or of other
+kinds: `python -m exaone_ros.training stress`. So few frames show a collapse, not a difference of some hundredths. Rows
+where a figure is clearly worse than unchanged (the two 95% intervals do not meet), then how it does in words that
+training never used, and what it says of pictures that show nothing:
+
+{tables}
+"""
 
 DRAFTS = """
 ## Drafts
@@ -93,7 +103,12 @@ step of more tokens adds up in another order: an answer differs where two tokens
 
 
 def write_card(
-    path: Path, report: dict[str, Any], made: str, parameters: int, drafts: WorthReport | None = None
+    path: Path,
+    report: dict[str, Any],
+    made: str,
+    parameters: int,
+    drafts: WorthReport | None = None,
+    breaks: dict[str, Any] | None = None,
 ) -> None:
     """Write the model card.
 
@@ -103,12 +118,15 @@ def write_card(
         made: a paragraph on the training run (machine, time, frames); "" = the card says that it was not told.
         parameters: how many the model has.
         drafts: what `acceptance` measured, where it was.
+        breaks: what `stress` measured, where it was.
 
     Raises:
-        CheckpointError: the drafts were not measured on the report's weights.
+        CheckpointError: drafts or breaks were not measured on the report's weights.
     """
     if drafts is not None:
-        refuse_other(path.parent / WORTH_FILE, drafts, report["weights"])
+        refuse_other(path.parent / WORTH_FILE, drafts.weights, report["weights"])
+    if breaks is not None:
+        refuse_other(path.parent / STRESS_FILE, breaks["weights"], report["weights"])
     heldout = ", ".join(sorted(" ".join(pair) for pair in HELD_OUT_PAIRS))
     table = markdown(report["tables"])
     about_drafts = DRAFTS.format(table=acceptance.markdown(drafts.worth)) if drafts is not None else ""
@@ -122,21 +140,36 @@ def write_card(
         heldout=heldout,
         table=table,
         drafts=about_drafts,
+        breaks="" if breaks is None else _breaks(breaks),
+        words="words outside of the wordings; " if breaks is None else "",
         weights=report["weights"][:DIGITS],
         targets=targets.markdown(targets.verdicts(report["tables"])),
     )
     path.write_text(text, encoding="utf-8")
 
 
-def refuse_other(file: Path, drafts: WorthReport, weights: str) -> None:
-    """Refuse figures of drafts that are not of these weights.
+def _breaks(found: dict[str, Any]) -> str:
+    return BREAKS.format(frames=found["frames"], number=len(found["conditions"]) - 1, tables=stress_report.brief(found))
+
+
+MEASURED_BY = {WORTH_FILE: "acceptance", STRESS_FILE: "stress"}
+
+
+def refuse_other(file: Path, said: str | None, weights: str) -> None:
+    """Refuse figures that are not of these weights.
+
+    Args:
+        file: in the model's folder, that holds them.
+        said: fingerprint that stands in it.
+        weights: the model's.
 
     Raises:
         CheckpointError: they are of others, or the file does not say of which.
     """
-    reason = doubt(file, drafts.weights, weights)
+    reason = doubt(file, said, weights)
     if reason:
+        command = f"{MEASURED_BY[file.name]} --model {file.parent} --json {file}"
         raise CheckpointError(
-            f"{reason}; a card shows figures of one model: run `acceptance --model {file.parent} --json {file}` first, "
-            "or delete the file to have a card without drafts"
+            f"{reason}; a card shows figures of one model: run `{command}` first, or delete the file to have a card "
+            "without them"
         )

@@ -1,4 +1,5 @@
-"""`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate, calibration, acceptance, all.
+"""`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate, calibration, acceptance, stress,
+all.
 
 On a CPU, train with `--threads 1` where the cores are shared with other work, and with the settings of glibc in
 docs/training.md, which halve the time of a step.
@@ -22,6 +23,7 @@ COMMANDS = {
     "evaluate": cli_measuring.evaluate,
     "calibration": cli_measuring.calibration,
     "acceptance": cli_measuring.acceptance,
+    "stress": cli_measuring.stress,
     "all": cli_making.everything,
 }
 INTERRUPTED = 130

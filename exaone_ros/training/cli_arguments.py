@@ -63,6 +63,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_calibration(commands)
     _add_acceptance(commands)
+    _add_stress(commands)
     _add_all(commands)
     return made
 
@@ -136,6 +137,14 @@ def _add_acceptance(commands: Commands[argparse.ArgumentParser]) -> None:
     command.add_argument("--only", nargs="+", default=None, help="settings, by name; 'none' is always measured")
     command.add_argument("--looks", type=whole(1), default=3, help="at each frame; 1 = every view is a new one")
     command.add_argument("--shift-px", type=int, default=0, help="each look is moved sideways by so many pixels")
+
+
+def _add_stress(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("stress", help="look where a model breaks: other light, rooms, cameras and words")
+    _engine_arguments(command)
+    command.add_argument("--frames", type=whole(1), default=24, help="of each condition")
+    command.add_argument("--only", nargs="+", default=None, help="conditions, by name; other words are left out then")
+    command.add_argument("--docs", type=Path, default=None, metavar="PAGE", help="write the tables into this page")
 
 
 def _add_all(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -1,4 +1,4 @@
-"""Commands that measure a model through the engine: evaluate, calibration, acceptance."""
+"""Commands that measure a model through the engine: evaluate, calibration, acceptance, stress."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from exaone_ros.training.measured import (
         CARD_FILE,
         EVALUATION_FILE,
+        STRESS_FILE,
         WORTH_FILE,
         doubt,
         fingerprint_of,
@@ -35,11 +36,15 @@ def evaluate(options: argparse.Namespace) -> None:
         write_figures,
     )
     from exaone_ros.training.own_pictures import read_coco
+    from exaone_ros.training.stress_report import read_stress
 
     weights = fingerprint_of(model)
     drafts = read_worth(model / WORTH_FILE) if options.card else None
     if drafts is not None:  # before an hour of measuring, not behind it
-        refuse_other(model / WORTH_FILE, drafts, weights)
+        refuse_other(model / WORTH_FILE, drafts.weights, weights)
+    breaks = read_stress(model / STRESS_FILE) if options.card else None
+    if breaks is not None:
+        refuse_other(model / STRESS_FILE, breaks["weights"], weights)
     shipped = read_figures(model / EVALUATION_FILE)
     number = options.frames or shipped.get("frames", 300)
     chosen = examinations(number)
@@ -78,7 +83,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.card:
         refuse_replaced(model, weights, "no card is")
         parameters = count_parameters(model)
-        write_card(model / CARD_FILE, report, options.made, parameters, drafts)
+        write_card(model / CARD_FILE, report, options.made, parameters, drafts, breaks)
 
 
 def calibration(options: argparse.Namespace) -> None:
@@ -132,6 +137,45 @@ def acceptance(options: argparse.Namespace) -> None:
     if options.json is not None:
         refuse_replaced(model, weights, "no figures are")  # each setting opened them anew
         write_worth(options.json, WorthReport(worth, weights))
+
+
+def stress(options: argparse.Namespace) -> None:
+    """Look where a model breaks."""
+    check_file(options.json, "--json")
+    model = options.model or bundled_model()
+    from tqdm import tqdm
+
+    from exaone_ros.engine.engine import Engine
+    from exaone_ros.training import stress as conditions
+    from exaone_ros.training.measured import fingerprint_of, refuse_replaced, write_figures
+    from exaone_ros.training.page import place_of
+    from exaone_ros.training.stress_report import BEGIN, END, markdown, write_into
+
+    if options.docs is not None:  # before minutes of measuring, not behind them
+        place_of(options.docs, BEGIN, END)
+    unknown = sorted(set(options.only or ()) - set(conditions.CONDITIONS))
+    if unknown:
+        raise ExaoneError(
+            f"--only names the condition {unknown[0]!r}, which is unknown; expected some of "
+            f"{list(conditions.CONDITIONS)}"
+        )
+    chosen = [name for name in conditions.CONDITIONS if options.only is None or name in options.only]
+    weights = fingerprint_of(model)
+    report = conditions.report_of(model.resolve().name, weights, options.frames)
+    with Engine.open(model, options.backend, slots=40, threads=options.threads) as engine:
+        bar = tqdm(conditions.each_condition(chosen, options.frames), total=len(chosen), unit="condition")
+        for name, frames in bar:
+            report["conditions"][name] = conditions.examine(engine, frames)
+            if options.json is not None:  # after each: a run that is cut short keeps what it has
+                write_figures(options.json, report)
+        if options.only is None:
+            report |= conditions.examine_the_rest(engine, options.frames)
+    refuse_replaced(model, weights, "no figures are")
+    if options.json is not None:
+        write_figures(options.json, report)
+    print(markdown(report))
+    if options.docs is not None:
+        write_into(options.docs, report)
 
 
 def _shown(

@@ -17,6 +17,8 @@ EVALUATION_FILE = "evaluation.json"
 """In a checkpoint's directory: what `evaluate` measured."""
 WORTH_FILE = "acceptance.json"
 """In a checkpoint's directory: what `acceptance` measured; its card shows these figures."""
+STRESS_FILE = "stress.json"
+"""In a checkpoint's directory: what `stress` measured; its card shows what breaks."""
 CARD_FILE = "README.md"
 DIGITS = 16
 """Of a fingerprint, as people are shown it."""
@@ -102,7 +104,7 @@ def outdated(model: Path) -> list[str]:
         CheckpointError: the folder holds no model, or a file of figures is damaged.
     """
     weights = fingerprint_of(model)
-    files = [model / EVALUATION_FILE, model / WORTH_FILE]
+    files = [model / name for name in (EVALUATION_FILE, WORTH_FILE, STRESS_FILE)]
     found = [doubt(file, read_figures(file).get("weights"), weights) for file in files if file.is_file()]
     card = model / CARD_FILE
     if card.is_file() and weights[:DIGITS] not in card.read_text(encoding="utf-8"):
