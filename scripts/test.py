@@ -89,13 +89,16 @@ def main() -> None:
     if unknown:
         parser.error(f"no lane is called {', '.join(unknown)}; there are {', '.join(LANES)}")
     sourced = told(lambda _: find_sourced_ros()) is not None
-    chosen = options.lanes or [name for name, lane in LANES.items() if not (sourced and lane.wheels_only)]
+    left_out = [name for name, lane in LANES.items() if sourced and lane.wheels_only and not options.lanes]
+    chosen = options.lanes or [name for name in LANES if name not in left_out]
 
     rows = run_in_turn(
         {name: partial(told, partial(run_lane, LANES[name])) for name in chosen},
         {name: LANES[name].title for name in chosen},
     )
     text, status = summary(rows, NEEDED)
+    if left_out:
+        print(f"\nLeft out, as a ROS 2 is sourced: {', '.join(left_out)}")
     print(text)
     sys.exit(status)
 
