@@ -19,9 +19,10 @@ from exaone_ros.action.runner import PolicyRunner
 from exaone_ros.action.spec import NS
 from exaone_ros.errors import ActionError, ImageError
 from exaone_ros.ros import qos
-from exaone_ros.ros.action_messages import seen_of, state_of
+from exaone_ros.ros.action_messages import seen_of
 from exaone_ros.ros.action_settings import ActionSettings
 from exaone_ros.ros.image import image_to_rgb
+from exaone_ros.ros.joint_parts import JointParts
 from exaone_ros.ros.messages import time_to_ns
 from exaone_ros.ros.meter import Meter
 from exaone_ros.ros.targets import TargetFinder
@@ -48,6 +49,7 @@ class ActionInputs:
         meter: Meter,
     ) -> None:
         self._node, self._runner, self._finder, self._meter = node, runner, finder, meter
+        self._parts = JointParts(runner.spec.state)
         self._images: dict[str, tuple[int, NDArray[np.uint8]]] = {}
         self._subscriptions: list[Any] = []
         values = settings.values
@@ -85,15 +87,23 @@ class ActionInputs:
     def _on_joints(self, message: JointState) -> None:
         runner, stamp_ns = self._runner, time_to_ns(message.header.stamp)
         self._finder.on_joints(stamp_ns, dict(zip(message.name, message.position, strict=False)))
-        state = state_of(message.name, message.position, runner.spec.state)
+        state = self._parts.put(stamp_ns, message.name, message.position)
         cameras = runner.spec.cameras
         if state is None or any(camera not in self._images for camera in cameras):
             self._meter.count("state.incomplete")
+            if missing := self._parts.missing:  # for seconds: drivers begin one after the other
+                few = ", ".join(missing[:5]) + " ..." * (len(missing) > 5)
+                self._node.get_logger().warning(
+                    f"joint states come, but not of {few}: is the robot file that of this robot?",
+                    throttle_duration_sec=5.0,
+                    skip_first=True,
+                )
             return
         images = {camera: self._images[camera][1] for camera in cameras}
         stamps_ns = {camera: self._images[camera][0] for camera in cameras}
         try:
-            runner.observe(Observation(state, stamp_ns, images, stamps_ns))
+            observed_ns, positions = state
+            runner.observe(Observation(positions, observed_ns, images, stamps_ns))
             self._meter.count("state.taken")
         except ActionError as error:
             self._meter.count("state.bad")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from std_msgs.msg import Header
@@ -63,14 +61,3 @@ def seen_of(message: Detection2DArray) -> list[Seen]:
             best = max(detection.results, key=lambda r: r.hypothesis.score).hypothesis
             seen.append(Seen(best.class_id, box_of(detection), best.score))
     return seen
-
-
-def state_of(names: Sequence[str], positions: Sequence[float], wanted: Sequence[str]) -> NDArray[np.float32] | None:
-    """Positions of the wanted joints out of a JointState; None where one is missing.
-
-    Drivers often publish the joints of a robot in several messages: one that lacks ours is no error.
-    """
-    known = dict(zip(names, positions, strict=False))
-    if any(name not in known for name in wanted):
-        return None
-    return np.array([known[name] for name in wanted], np.float32)

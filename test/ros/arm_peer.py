@@ -94,8 +94,13 @@ class ArmPeer:
                 self._heart.publish(Empty())
             if self.sends_joints:
                 with self.changed:
-                    names, values = list(self.positions), list(self.positions.values())
-                self._joints.publish(JointState(header=self.header(), name=names, position=values))
+                    messages = self.joint_states()
+                for message in messages:
+                    self._joints.publish(message)
+
+    def joint_states(self) -> list[JointState]:
+        """What the robot's drivers say now; the caller holds the lock."""
+        return [JointState(header=self.header(), name=list(self.positions), position=list(self.positions.values()))]
 
     def close(self) -> None:
         self._stopping.set()

@@ -16,6 +16,7 @@ pytest.importorskip("mujoco")
 from arm_peer import PATIENCE_S, ArmPeer, acting
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from sensor_msgs.msg import JointState
 
 from exaone_interfaces.action import RunPolicy
 from exaone_ros.action.gate import Stop
@@ -165,6 +166,26 @@ def test_a_lost_heartbeat_or_state_ends_the_goal(tmp_path: Path) -> None:
         handle = peer.send_goal("stay")
         assert peer.run(instruction="stay").stop == "busy"
         peer.sends_joints = False
+        assert peer.result(handle).stop == "state_lost"
+
+
+def test_joints_of_several_drivers_make_a_state_until_one_of_them_is_silent(tmp_path: Path) -> None:
+    class Drivers(ArmPeer):
+        silent = False
+
+        def joint_states(self) -> list[JointState]:
+            names = list(self.positions)
+            parts = names[:12], names[12:]
+            return [
+                JointState(header=self.header(), name=part, position=[self.positions[name] for name in part])
+                for part in parts[: 1 if self.silent else 2]
+            ]
+
+    with acting(tmp_path, "drivers", Drivers, head="sine", sine_joint="left_elbow") as (peer, _):
+        ready(peer)
+        handle = peer.send_goal("wave")
+        peer.wait(lambda: len(peer.commands) > 20, "the arm to move")
+        peer.silent = True  # type: ignore[attr-defined]
         assert peer.result(handle).stop == "state_lost"
 
 
