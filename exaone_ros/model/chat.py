@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,6 +48,7 @@ class ChatTemplate:
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise_template_error
+        environment.globals["strftime_now"] = _strftime_now
         self._where = where
         self._variables = special_tokens
         try:
@@ -89,9 +91,11 @@ class ChatTemplate:
             CheckpointError: the template fails on it.
         """
         try:
+            # No tools and documents are None, as transformers passes them: undefined, they would be "not none".
             return self._template.render(
-                messages=messages, add_generation_prompt=True, enable_thinking=thinking, **self._variables
-            )
+                messages=messages, tools=None, documents=None, add_generation_prompt=True, enable_thinking=thinking,
+                **self._variables,
+            )  # fmt: skip
         except (jinja2.TemplateError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise CheckpointError(f"{self._where}: the chat template fails: {error}") from error
 
@@ -276,9 +280,20 @@ def _token_text(value: Any) -> str:
     return str(value.get("content", "")) if isinstance(value, dict) else str(value)
 
 
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """`tojson` without Jinja's escaping for HTML, as chat templates expect it."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _strftime_now(form: str) -> str:
+    """The date in words, for templates that tell it to the model; read once in an engine's life."""
+    return datetime.now().strftime(form)
 
 
 def _raise_template_error(message: str) -> NoReturn:

@@ -172,6 +172,26 @@ def test_a_template_that_says_more_when_thinking(directory: Path) -> None:
         encoder.suffix("x", thinking=True)
 
 
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        "{% if tools is not none %}{{ raise_exception('no tools were given: ' ~ tools | tojson) }}{% endif %}",
+        "{% if documents is not none %}with documents {% endif %}",
+        "{{ messages[-1].role | tojson(separators=(',', ':'), sort_keys=true) }}",
+        "{{ strftime_now('%Y') | length }} digits ",
+    ],
+)
+def test_a_template_finds_what_transformers_gives_it(directory: Path, beginning: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    path = directory / "chat_template.jinja"
+    path.write_text(beginning + path.read_text())
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(directory)
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "How many?"}]}]
+    expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, enable_thinking=False)["input_ids"]
+    prompt = PromptEncoder.open(directory, CONFIG).encode("How many?", [1])
+    assert [*prompt.prefix, *prompt.suffix] == expected
+
+
 def test_a_template_with_the_tags_of_training() -> None:
     template = ChatTemplate(
         "{% generation %}{{ messages[0].content }}{% endgeneration %}{{ bos_token }}", {"bos_token": "B"}, "t"
