@@ -18,6 +18,8 @@ Image = NDArray[np.uint8]
 
 MAX_PICTURES = 16
 MAX_PRIORITY = 1000
+MAX_SECONDS = 1e15
+"""Beyond it an integer could not be reckoned with as seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ class Request:
         for what, value, least in (("deadline_s", self.deadline_s, -math.inf), ("reasoning_s", self.reasoning_s, 0.0)):
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < MAX_SECONDS:
                 raise TaskError(f"{name}: {what} is {value!r}; expected seconds as a finite number, or None")
             if value < least:
                 raise TaskError(f"{name}: {what} is {value!r}; expected {least:g} or more")

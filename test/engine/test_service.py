@@ -349,6 +349,8 @@ def test_callbacks_may_submit_and_close(serve: Opener) -> None:
         ({"priority": 1001}, TaskError, "priority is 1001"),
         ({"priority": True}, TaskError, "priority is True"),
         ({"deadline_s": float("nan")}, TaskError, "deadline_s is nan"),
+        ({"deadline_s": float("inf")}, TaskError, "deadline_s is inf"),
+        ({"deadline_s": 10**400}, TaskError, "deadline_s is 1000"),
         ({"reasoning_s": -1.0}, TaskError, "reasoning_s is -1.0"),
         ({"on_text": 3}, TaskError, "on_text is 3"),
     ],
