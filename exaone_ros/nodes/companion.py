@@ -24,7 +24,7 @@ from exaone_ros.ros import qos
 from exaone_ros.ros.annotated import AnnotatedImage
 from exaone_ros.ros.companion_settings import PARAMETERS, CompanionSettings
 from exaone_ros.ros.messages import time_to_ns
-from exaone_ros.ros.parameters import ParameterSet
+from exaone_ros.ros.parameters import ParameterSet, named_overrides
 from exaone_ros.ros.recent import RecentMessages
 from exaone_ros.ros.spatial import Spatial
 from exaone_ros.ros.spin import run_node
@@ -49,7 +49,8 @@ class Companion(Node):
     """
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__("companion", automatically_declare_parameters_from_overrides=True, **arguments)
+        with named_overrides(self):
+            super().__init__("companion", automatically_declare_parameters_from_overrides=True, **arguments)
         # Values are read once, here: a change needs another start, so all of them are locked.
         self._settings = settings = CompanionSettings.from_values(
             ParameterSet(self, PARAMETERS, locked=lambda: True).values()

@@ -20,7 +20,9 @@ Written by `python -m exaone_ros.nodes.parameters_page`: edit the declarations i
 A value that is not allowed, or a name that does not exist, keeps a node from being configured; the log and
 `/diagnostics` then name every fault at once. *Changes* says when a new value is taken: **live** ones at any time, at
 once; the rest when the node is configured. Setting one of those while the node is configured is refused with that
-reason. A set of changes (`set_parameters_atomically`) is taken as a whole or not at all.
+reason. A set of changes (`set_parameters_atomically`) is taken as a whole or not at all. ROS itself tells types apart
+while a node runs: a float is set as `2.0`, not as `2` (at the start either will do). A list without entries is `[""]`:
+an empty one has no type in ROS, and ends the start.
 
 ```
 ros2 param describe /exaone/perception max_age_s

@@ -20,7 +20,7 @@ from exaone_ros.ros.annotated import detections_at
 from exaone_ros.ros.companion_settings import PARAMETERS as COMPANION_PARAMETERS
 from exaone_ros.ros.image import image_to_rgb
 from exaone_ros.ros.messages import time_to_ns
-from exaone_ros.ros.parameters import Parameter, ParameterSet, checked_topic
+from exaone_ros.ros.parameters import Parameter, ParameterSet, checked_topic, named_overrides
 from exaone_ros.ros.spin import run_node
 from exaone_ros.view.rerun_log import RerunLog
 
@@ -41,7 +41,8 @@ class RerunView(Node):
     """
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__("rerun_view", automatically_declare_parameters_from_overrides=True, **arguments)
+        with named_overrides(self):
+            super().__init__("rerun_view", automatically_declare_parameters_from_overrides=True, **arguments)
         values = ParameterSet(self, PARAMETERS, locked=lambda: True).values()
         compressed = values["image_transport"] == "compressed"
         topic = checked_topic("image_topic", values["image_topic"] + ("/compressed" if compressed else ""))

@@ -16,7 +16,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from exaone_ros.errors import ExaoneError, SimulationError
 from exaone_ros.ros import qos
-from exaone_ros.ros.parameters import ParameterSet
+from exaone_ros.ros.parameters import ParameterSet, named_overrides
 from exaone_ros.ros.simulation import trajectory_from_message
 from exaone_ros.ros.simulator_services import SimulatorServices
 from exaone_ros.ros.simulator_settings import PARAMETERS, settings_from
@@ -43,7 +43,8 @@ class Simulator(Node):
     """
 
     def __init__(self) -> None:
-        super().__init__("simulator", automatically_declare_parameters_from_overrides=True)
+        with named_overrides(self):
+            super().__init__("simulator", automatically_declare_parameters_from_overrides=True)
         # Values are read once, here: a change needs another start, so all of them are locked but the camera's fault.
         parameters = ParameterSet(self, PARAMETERS, locked=lambda: True)
         values = parameters.values()

@@ -14,6 +14,7 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from exaone_ros.errors import ExaoneError
+from exaone_ros.ros.parameters import named_overrides
 
 
 class ManagedNode(LifecycleNode):
@@ -29,7 +30,8 @@ class ManagedNode(LifecycleNode):
     failure: str | None = None
 
     def __init__(self, name: str, **arguments: Any) -> None:
-        super().__init__(name, automatically_declare_parameters_from_overrides=True, **arguments)
+        with named_overrides(self):
+            super().__init__(name, automatically_declare_parameters_from_overrides=True, **arguments)
         # rclpy raises in this callback when asked for a transition that the state does not allow; the client would
         # wait for ever, and the executor would end.
         change_state = self._service_change_state.callback

@@ -7,7 +7,8 @@ starts with either, and refuses to be *configured* until they are put right, wit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -196,6 +197,28 @@ class ParameterSet:
         for change in changes:
             self._problems.pop(change.name, None)
         return SetParametersResult(successful=True)
+
+
+@contextmanager
+def named_overrides(node: Node) -> Iterator[None]:
+    """Around the constructor of rclpy's Node: what was given without a type is named.
+
+    An empty list in a parameter file has no type in ROS, and ends that constructor with an error that names nothing.
+
+    Raises:
+        ParameterError: names the parameter.
+    """
+    try:
+        yield
+    except ValueError as error:
+        given = getattr(node, "_parameter_overrides", {})
+        untyped = [name for name, value in given.items() if value.type_ is RclParameter.Type.NOT_SET]
+        if not untyped:
+            raise
+        raise ParameterError(
+            f"'{untyped[0]}' is given without a value, or as an empty list, whose type ROS cannot tell; leave it out, "
+            'or write [""] for a list without entries'
+        ) from error
 
 
 def checked_topic(parameter: str, name: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import rclpy
+from rclpy.node import Node
 from rclpy.parameter import Parameter as RclParameter
 
-from exaone_ros.ros.parameters import Parameter, ParameterError, ParameterSet
+from exaone_ros.ros.parameters import Parameter, ParameterError, ParameterSet, named_overrides
 
 RATE = Parameter("rate", 2.5, "How often.", unit="Hz", minimum=0.0, maximum=100.0, live=True)
 SIZE = Parameter("size", 3, "How many.", minimum=1, maximum=8)
@@ -134,3 +136,16 @@ def test_a_qos_override_is_locked_once_its_topic_is_made(context: rclpy.Context)
     node, _ = declared(context, locked=True, **{"qos_overrides./a.publisher.depth": 3})
     (refused,) = node.set_parameters([RclParameter("qos_overrides./a.publisher.depth", value=4)])
     assert not refused.successful and "configure" in refused.reason
+
+
+def test_what_is_given_without_a_type_is_named(context: rclpy.Context) -> None:
+    class Untyped(Node):
+        def __init__(self, **arguments: Any) -> None:
+            with named_overrides(self):
+                super().__init__("untyped", context=context, **arguments)
+
+    arguments = ["--ros-args", "-p", "rate:=1.5", "-p", "names:=[]"]
+    with pytest.raises(ParameterError, match=r"'names' is given without a value, .* or write \[\"\"\]"):
+        Untyped(cli_args=arguments, automatically_declare_parameters_from_overrides=True)
+    with pytest.raises(ValueError, match=r"^else$"), named_overrides(SimpleNamespace()):  # type: ignore[arg-type]
+        raise ValueError("else")

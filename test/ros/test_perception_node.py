@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from peer import Pair, Peer, perceiving, red_box
+from peer import PATIENCE_S, Pair, Peer, perceiving, perception_command, red_box, running
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from support.graph import the_one
@@ -361,6 +361,13 @@ def test_several_faults_in_the_parameters_are_told_together(tmp_path: Path) -> N
         assert "'max_age_s' is" not in seen["reason"]  # an integer will do for a float
         assert seen["level"] == "2" and pair.peer.lifecycle_state() == "unconfigured"
         assert not pair.peer.transition("configure")
+
+
+def test_an_empty_list_ends_the_start_with_a_line(tmp_path: Path) -> None:
+    with running(perception_command("empty", cameras=[]), tmp_path / "log") as process:
+        assert process.process.wait(PATIENCE_S) == 1
+        output = process.output()
+    assert "error: 'cameras' is given without a value, or as an empty list" in output and "Traceback" not in output
 
 
 def test_a_fault_in_the_parameters_can_be_put_right(tmp_path: Path) -> None:
