@@ -4,7 +4,7 @@ from exaone_ros.engine.answers import FrameAnswers, TaskAnswer
 from exaone_ros.engine.engine import Engine, Frame
 from exaone_ros.engine.request import Picture, Request
 from exaone_ros.engine.sampling import GENERAL, GREEDY, OCR_KOREAN, Sampling
-from exaone_ros.engine.scheduler import Scheduling
+from exaone_ros.engine.scheduling import Scheduling
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.service import EngineService
 from exaone_ros.engine.ticket import Ticket

@@ -19,7 +19,8 @@ from exaone_ros.engine.job import Job
 from exaone_ros.engine.prefixes import PromptHead
 from exaone_ros.engine.request import MAX_PICTURES, Image, Picture, Request
 from exaone_ros.engine.sampling import GREEDY, Sampling
-from exaone_ros.engine.scheduler import Scheduler, Scheduling
+from exaone_ros.engine.scheduler import Scheduler
+from exaone_ros.engine.scheduling import Scheduling
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.speculation import CHEAP, Speculation
 from exaone_ros.engine.timings import Meter

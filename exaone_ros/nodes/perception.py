@@ -59,7 +59,7 @@ ANSWERS = {"detections": Detection2DArray, "counts": ObjectCounts, "decision": D
 def open_engine(settings: Settings) -> Any:
     """Open the engine that the settings name (imports what computes only now)."""
     from exaone_ros.engine.engine import Engine
-    from exaone_ros.engine.scheduler import Scheduling
+    from exaone_ros.engine.scheduling import Scheduling
     from exaone_ros.engine.server import ServerEngine
     from exaone_ros.engine.server_settings import ServerSettings
     from exaone_ros.engine.service import EngineService
