@@ -30,6 +30,7 @@ from exaone_ros.ros.bridge import pixel_reader
 from exaone_ros.ros.camera import FRAMES_KEPT, Camera
 from exaone_ros.ros.diagnostics import CameraReport, DiagnosticsThread, NodeReport, statuses
 from exaone_ros.ros.engine_keeper import EngineKeeper
+from exaone_ros.ros.engine_opener import open_engine
 from exaone_ros.ros.freshness import Freshness
 from exaone_ros.ros.health import Health, judge, judge_camera, judge_engine, judge_idle
 from exaone_ros.ros.heartbeat import Heartbeat
@@ -49,36 +50,8 @@ from exaone_ros.tasks import StandingTask
 STOP_WITHIN_S = 5.0
 """How long a cleanup waits for the engine to come back from the step it is at."""
 
-MAX_OPEN_REQUESTS = 4096
-"""As many as tasks and goals can be: those are bounded where they come in, with reasons that name them."""
-
 ANSWERS = {"detections": Detection2DArray, "counts": ObjectCounts, "decision": Decision, "answer": Answer}
 """The topics of each camera."""
-
-
-def open_engine(settings: Settings) -> Any:
-    """Open the engine that the settings name (imports what computes only now)."""
-    from exaone_ros.engine.engine import Engine
-    from exaone_ros.engine.scheduling import Scheduling
-    from exaone_ros.engine.server import ServerEngine
-    from exaone_ros.engine.server_settings import ServerSettings
-    from exaone_ros.engine.service import EngineService
-    from exaone_ros.engine.speculation import Speculation
-
-    if settings.backend == "server":
-        address = settings.server_url, settings.server_model
-        return ServerEngine(ServerSettings(*address, timeout_s=settings.engine_timeout_s))
-    engine = Engine.open(
-        settings.model,
-        settings.backend,
-        slots=settings.slots,
-        context=settings.context,
-        threads=settings.threads,
-        device=settings.device,
-        speculation=Speculation(previous=settings.draft_previous, mtp=settings.draft_mtp, ngram=settings.draft_ngram),
-        scheduling=Scheduling(kept_mb=settings.kept_mb),
-    )
-    return EngineService(engine, max_open=MAX_OPEN_REQUESTS, hang_s=settings.engine_timeout_s)
 
 
 class Perception(ManagedNode):
