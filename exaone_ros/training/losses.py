@@ -40,13 +40,14 @@ def token_loss(
 
     Returns:
         The loss of a token, and its parts: scalars without gradient on the model's device. They stay there, as reading
-        one makes the host wait for a GPU.
+        one makes the host wait for a GPU. "word" is with those weights, "word_plain" without.
     """
     told = batch.targets >= 0
     logits = model.model.lm_head(hidden[told]).float()
     targets, coordinate = batch.targets[told], batch.coordinates[told]
     log_normaliser = logits.logsumexp(-1)
     words = (log_normaliser - logits.gather(1, targets[:, None])[:, 0])[~coordinate]
+    plain = words.detach().sum()
     if judged != 1:
         kinds = batch.kinds[told][~coordinate]
         words = words * torch.where(torch.isin(kinds, torch.tensor(JUDGED, device=kinds.device)), judged, 1.0)
@@ -59,8 +60,10 @@ def token_loss(
         expected = chosen.gather(1, targets[coordinate][:, None])[:, 0]
     boxes = (log_normaliser[coordinate] - expected).sum()
     loss = (words + boxes) / max(1, len(targets)) + Z_LOSS * log_normaliser.square().mean()
+    number = (~coordinate).sum().clamp(min=1)
     return loss, {
-        "word": words.detach() / (~coordinate).sum().clamp(min=1),
+        "word": words.detach() / number,
+        "word_plain": plain / number,
         "box": boxes.detach() / coordinate.sum().clamp(min=1),
     }
 

@@ -166,6 +166,15 @@ def test_answers_that_are_judged_by_a_word_weigh_more(tiny_run: TrainOptions) ->
     assert torch.allclose(thrice[told & judged], 3 * once[told & judged], rtol=0.05)  # but for the Z loss
 
 
+def test_the_log_tells_the_loss_of_a_word_with_and_without_weights(tiny_run: TrainOptions) -> None:
+    trainer = Trainer(tiny_run)
+    batch = BatchMaker(tiny_run.data).make(0).to("cpu")
+    hidden, _, _ = trainer.model(batch.images, batch.tokens, batch.offsets, batch.segments)
+    once, thrice = (token_loss(trainer.model, hidden, batch, judged=weight)[1] for weight in (1.0, 3.0))
+    assert torch.equal(once["word"], once["word_plain"])
+    assert torch.equal(thrice["word_plain"], once["word_plain"]) and thrice["word"] > 1.05 * once["word"]
+
+
 def test_schedule_warms_up_holds_and_cools_down() -> None:
     assert learning_rate(0.0, 0, 10, 0.4) == pytest.approx(0.1)
     assert learning_rate(0.5, 100, 10, 0.4) == 1.0
