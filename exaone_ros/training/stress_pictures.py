@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Picture = NDArray[np.uint8]
 """uint8 RGB [H, W, 3]."""
 Change = Callable[[Picture, int], Picture]
-"""A picture, and its number (the seed of what is random), to the picture as it arrives; boxes stay where they are."""
+"""A picture, and its number (the seed of what is random), to the picture as it arrives; boxes in pixels stay right."""
 
 
 def _levels(picture: Picture, curve: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Picture:
@@ -76,6 +76,18 @@ def cast(red: float, green: float, blue: float) -> Change:
     """White balance that is wrong: each channel times a factor."""
     factors = np.array([red, green, blue])
     return lambda picture, number: np.asarray(np.clip(np.rint(picture * factors), 0, 255), np.uint8)
+
+
+def padded(aspect: float) -> Change:
+    """Filled up with grey on the right or below until width / height is `aspect`: what an application can do about a
+    shape that the checkpoint does not know. Boxes in pixels stay where they are."""
+
+    def change(picture: Picture, number: int) -> Picture:
+        height, width = picture.shape[:2]
+        right, below = max(0, round(height * aspect) - width), max(0, round(width / aspect) - height)
+        return np.pad(picture, ((0, below), (0, right), (0, 0)), constant_values=128)
+
+    return change
 
 
 def swapped(picture: Picture, number: int) -> Picture:

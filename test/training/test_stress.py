@@ -20,13 +20,13 @@ from exaone_ros.training import cli, stress, stress_report
 from exaone_ros.training.card import write_card
 from exaone_ros.training.measured import write_figures
 from exaone_ros.training.splits import frame_seed
-from exaone_ros.training.stress_pictures import empty_pictures, jpeg, kept, swapped
+from exaone_ros.training.stress_pictures import empty_pictures, jpeg, kept, padded, swapped
 from exaone_ros.training.stress_report import read_stress
 from exaone_ros.training.stress_scenes import Strange, StrangeRenderer, strange_frames
 from exaone_ros.training.stress_words import COLOURS, NAMINGS, SHAPES, WAYS
 
-CHANGED = {name: c for name, c in stress.CONDITIONS.items() if c.picture is not kept}
-RENDERED = {name: c.strange for name, c in stress.CONDITIONS.items() if c.strange != Strange()}
+CHANGED = {n: c for n, c in stress.CONDITIONS.items() if c.picture is not kept and c.strange == Strange()}
+RENDERED = {n: c.strange for n, c in stress.CONDITIONS.items() if c.picture is kept and c.strange != Strange()}
 
 
 def small(strange: Strange) -> Strange:
@@ -49,6 +49,15 @@ def test_compression_keeps_red_red_and_swapping_does_not() -> None:
     red[..., 0] = 200
     assert jpeg(90)(red, 0)[16, 16, 0] > 150
     assert swapped(red, 0)[16, 16].tolist() == [0, 0, 200]
+
+
+def test_a_padded_picture_keeps_its_pixels_where_they_were() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    for turned, size in ((picture, (64, 85)), (picture.transpose(1, 0, 2), (48, 64)), (picture[:12], (36, 48))):
+        wide = padded(4 / 3)(turned, 0)
+        assert wide.shape[:2] == size and wide.dtype == np.uint8
+        assert np.array_equal(wide[: turned.shape[0], : turned.shape[1]], turned)
+        assert (wide[turned.shape[0] :] == 128).all() and (wide[:, turned.shape[1] :] == 128).all()
 
 
 @pytest.fixture(scope="module")
