@@ -118,6 +118,7 @@ def each_condition(names: Iterable[str], number: int) -> Iterator[tuple[str, Ite
 
 
 def _arriving(frames: Iterable[LabelledFrame], change: pictures.Change) -> Iterator[LabelledFrame]:
+    """Frames with their pictures changed; instance maps, which nobody asks for here, stay as rendered."""
     for index, frame in enumerate(frames):
         yield replace(frame, image=change(frame.image, index))
 
