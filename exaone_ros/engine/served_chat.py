@@ -26,6 +26,7 @@ from exaone_ros.tasks.evidence import Decoded, TokenEvidence
 
 DEFAULT_TOKENS = 512
 LEAST_LOGPROB = -100.0
+MOST_LOGPROBS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +106,22 @@ def read_request(body: Any) -> Asked:
     )  # fmt: skip
     sampling = Sampling(
         temperature=float(body.get("temperature", 1.0)), top_p=float(body.get("top_p", 1.0)),
-        top_k=int(body.get("top_k", 0)), presence_penalty=float(body.get("presence_penalty", 0.0)),
-        seed=int(body.get("seed") or 0),
+        top_k=_integer(body, "top_k"), presence_penalty=float(body.get("presence_penalty", 0.0)),
+        seed=_integer(body, "seed"),
     )  # fmt: skip
-    top = int(body.get("top_logprobs") or 0) if body.get("logprobs") else None
+    top = _integer(body, "top_logprobs")
+    if not 0 <= top <= MOST_LOGPROBS:
+        raise TaskError(f"top_logprobs is {top}; expected 0 to {MOST_LOGPROBS}")
     pictures = tuple(_picture(url) for url in images)
-    return Asked(task, pictures, sampling, bool(body.get("stream")), top)
+    return Asked(task, pictures, sampling, bool(body.get("stream")), top if body.get("logprobs") else None)
+
+
+def _integer(body: dict[str, Any], key: str) -> int:
+    """A number of the request; 0 where it says nothing."""
+    value = body.get(key) or 0
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TaskError(f"{key} is {value!r}; expected an integer")
+    return value
 
 
 def _schema(form: Any) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ pytest.importorskip("onnxruntime")
 
 from support.served import KEY, KEY_VARIABLE, PATIENCE_S, Served
 
-from exaone_ros.engine import serve
+from exaone_ros.engine import serve, served_chat
 from exaone_ros.engine.breaker import CircuitBreaker, ServerState
 from exaone_ros.engine.engine import Engine
 from exaone_ros.engine.openai_chat import jpeg_url
@@ -487,6 +487,22 @@ def test_after_close_nothing_is_asked_and_bad_images_are_refused() -> None:
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.answer(picture(), [Count()])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"top_k": float("inf")}, "top_k is inf"), ({"seed": 1.5}, "seed is 1.5"), ({"top_k": True}, "top_k is True"),
+        ({"logprobs": True, "top_logprobs": -1}, "top_logprobs is -1"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs is 21"), ({"temperature": 11}, "temperature is 11"),
+    ],
+)  # fmt: skip
+def test_a_request_out_of_range_is_refused_by_our_own_server(wrong: dict[str, Any], said: str) -> None:
+    content = [{"type": "image_url", "image_url": {"url": jpeg_url(picture(), 92)}}, {"type": "text", "text": "?"}]
+    body = {"messages": [{"role": "user", "content": content}]}
+    assert served_chat.read_request({**body, "top_k": 3, "seed": None}).sampling.top_k == 3
+    with pytest.raises(TaskError, match=said):
+        served_chat.read_request({**body, **wrong})
 
 
 def test_a_port_that_cannot_be_listened_on_is_one_line_and_a_status(
