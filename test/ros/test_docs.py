@@ -217,3 +217,14 @@ def test_the_leaf_of_the_tutorial_ends_as_the_answer_says(error_code: int, choic
     leaf.status = None
     assert leaf.tick() == status and leaf.tick() == status
     assert len(sent) == 1 and sent[0].task.kind == "decide" and sent[0].task.deadline == 3.0
+
+
+def test_the_leaf_of_the_tutorial_fails_where_the_node_ends_amid_the_question() -> None:
+    leaf_type = snippet("class WayIsClear")["WayIsClear"]
+    leaf, ready = leaf_type.__new__(leaf_type), [True]
+    never = SimpleNamespace(add_done_callback=lambda callback: None)
+    leaf.client = SimpleNamespace(server_is_ready=lambda: ready[0], send_goal_async=lambda goal: never)
+    leaf.status = None
+    assert leaf.tick() == leaf.tick() == "RUNNING"
+    ready[0] = False
+    assert leaf.tick() == "FAILURE"
