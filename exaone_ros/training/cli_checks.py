@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import zipfile
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def bundled_model() -> Path:
         ExaoneError: there is none; names the places.
     """
     return MODEL if MODEL.is_dir() else share_path(MODEL.as_posix())
+
+
+def check_writable(model: Path) -> None:
+    """A model whose card is written at the end.
+
+    Raises:
+        ExaoneError: it may not be written, as where it is installed.
+    """
+    if model.is_dir() and not os.access(model, os.W_OK):
+        raise ExaoneError(f"--card: {model} may not be written; expected a model of yours: name it with --model")
 
 
 def check_pool(pool: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.sim.frame import LabelledFrame
-from exaone_ros.training.cli_checks import bundled_model, check_data, check_file
+from exaone_ros.training.cli_checks import bundled_model, check_data, check_file, check_writable
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -16,6 +16,8 @@ def evaluate(options: argparse.Namespace) -> None:
     check_file(options.json, "--json")
     model = options.model or bundled_model()
     check_data(options)
+    if options.card:
+        check_writable(model)
     from tqdm import tqdm
 
     from exaone_ros.engine.engine import Engine

@@ -107,6 +107,15 @@ def test_the_bundled_model_is_found_from_any_folder(
     assert "--only names the" in capsys.readouterr().err, "which is looked at behind the model"
 
 
+def test_a_card_that_could_not_be_written_is_refused_before_the_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("exaone_ros.training.cli_checks.os.access", lambda path, mode: False)  # root may do anything
+    assert cli.main(["evaluate", "--card"]) == 1
+    assert "may not be written; expected a model of yours: name it with --model" in capsys.readouterr().err
+
+
 def test_a_model_below_the_current_folder_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert bundled_model() == share_path(MODEL.as_posix()) and bundled_model().is_absolute()
