@@ -51,7 +51,7 @@ WAYS: dict[str, tuple[str, tuple[str, str, str]]] = {
     "IS THE WAY CLEAR?": ("IS THE WAY CLEAR?", ("clear", "blocked", "person")),
     "free, obstructed, human": ("Is the way clear?", ("free", "obstructed", "human")),
     "person, blocked, clear": ("Is the way clear?", ("clear", "blocked", "person")),
-    "A, B, C": ("Is the way clear?", ("A: clear", "B: blocked", "C: person")),
+    "A: clear, B: blocked, C: person": ("Is the way clear?", ("A: clear", "B: blocked", "C: person")),
 }
 """Ways to ask about the way, by what differs: the instruction, and the options for clear, blocked, person."""
 
