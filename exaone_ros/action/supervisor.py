@@ -17,8 +17,9 @@ BACK_TOLERANCE_S = 0.1
 _SILENCES = {HEARTBEAT: Stop.HEARTBEAT_LOST, STATE: Stop.STATE_LOST}
 _NEVER = {
     HEARTBEAT: "no heartbeat came yet: somebody responsible has to send it",
-    STATE: "no joint states came yet",
+    STATE: "no joint states came yet that hold, together, every joint of the robot",
 }
+_NAMES = {HEARTBEAT: "heartbeat", STATE: "joint states of every joint"}
 
 
 class Supervisor:
@@ -45,7 +46,10 @@ class Supervisor:
     def silence(self, steady_ns: int) -> Verdict | None:
         """Whether something that must not fall silent has."""
         for late in self._watchdog.late(steady_ns):
-            return Verdict(_SILENCES[late.source], str(late))
+            allowed = f"for {late.silent_s:.3f} s; allowed are {late.allowed_s:g} s"
+            heard = self._watchdog.fed(late.source)
+            message = f"no {_NAMES[late.source]} came {allowed}" if heard else _NEVER[late.source]
+            return Verdict(_SILENCES[late.source], message)
         return None
 
     def never_heard(self) -> Verdict | None:

@@ -68,6 +68,7 @@ def test_needs_heartbeat_and_state_to_start(made: list[Robot]) -> None:
     refused = robot.runner.start("go")
     assert refused is not None
     assert refused.reason is Stop.STATE_LOST
+    assert refused.message == "no joint states came yet that hold, together, every joint of the robot"
     robot.feed()
     assert robot.runner.start("go") is None
     again = robot.runner.start("go")
@@ -257,6 +258,8 @@ def test_silence_of_heartbeat_or_state_ends_the_goal(made: list[Robot]) -> None:
     robot.sends_state = False
     robot.steps(8)
     assert ended(robot) is Stop.STATE_LOST
+    assert robot.runner.outcome is not None
+    assert robot.runner.outcome.message.startswith("no joint states of every joint came for 0.2")
 
 
 def test_estop_holds_on_the_next_tick_until_reset(made: list[Robot]) -> None:
