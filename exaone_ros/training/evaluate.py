@@ -36,6 +36,10 @@ ASKED = {
 """Questions of each kind on each frame, where it has an unambiguous one."""
 
 
+UNANSWERED = "unanswered"
+"""The figure that says which share of the questions got no answer at all; they count in no other figure."""
+
+
 class Answering(Protocol):
     """What evaluation needs of an engine: `Engine.answer`."""
 
@@ -69,6 +73,7 @@ class Examiner:
         """Ask on all frames and return figure -> {value, interval, low, high, n}; `thinking`: reasoning first."""
         scores: dict[str, Scores] = {}
         lists = FrameF1()
+        asked = 0
         for number, frame in enumerate(frames):
             rng = np.random.default_rng([self._seed, number])
             asker = questioner(Truth.of(frame), rng, language, first_wording=True, thinking=thinking)
@@ -76,8 +81,12 @@ class Examiner:
             if not questions:
                 continue
             answers = self._engine.answer(frame.image, [question.task for question in questions]).answers
+            asked += len(questions)
             for question, answer in zip(questions, answers, strict=True):
                 self._score(frame, question, answer.result, scores, lists)
+        if UNANSWERED in scores:  # a share of all questions; no such row where everything was answered
+            missed = scores[UNANSWERED].values
+            missed.extend([0.0] * (asked - len(missed)))
         table = {name: score.summary() for name, score in sorted(scores.items())}
         return table | ({"list_f1": lists.summary()} if lists.rows else {})
 
@@ -115,7 +124,7 @@ class Examiner:
                     note(f"{name}_iou", overlaps.get(j, 0.0))
                     note(f"{name}_over_50", overlaps.get(j, 0.0) >= 0.5)
         else:  # no answer at all
-            note("unanswered", 1.0)
+            note(UNANSWERED, 1.0)
 
 
 def _all_right(found: Sequence[tuple[str, Any]], truth: Sequence[tuple[str, Any]]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from exaone_ros.sim.frame import LabelledFrame
-from exaone_ros.tasks import Count, Decide, Decided, Decoded, Ground, Task
+from exaone_ros.tasks import Count, Counted, Decide, Decided, Decoded, Ground, Task
 from exaone_ros.training.acceptance import Worth, WorthReport, read_worth, write_worth
 from exaone_ros.training.card import BUNDLED, NOT_SAID, write_card
 from exaone_ros.training.evaluate import Examiner, examinations, markdown
@@ -111,6 +111,21 @@ def test_same_questions_every_time(flat_frames: list[LabelledFrame]) -> None:
         asked.append([])
         Examiner(Recorder()).examine(flat_frames[:3])
     assert asked[0] == asked[1] != []
+
+
+def test_what_got_no_answer_is_a_share_of_all_questions(flat_frames: list[LabelledFrame]) -> None:
+    class Silent:
+        """Answers the counts, and nothing else."""
+
+        def answer(self, frame: np.ndarray, tasks: Sequence[Task]) -> Any:
+            results = [Counted(task.label, 0, 1.0) if isinstance(task, Count) else None for task in tasks]
+            return SimpleNamespace(answers=[SimpleNamespace(result=result) for result in results])
+
+    table = Examiner(Silent()).examine(flat_frames[:3], kinds={"count": 1, "way": 1, "absent": 1})
+    assert set(table) == {"count_all", "unanswered"}
+    answered, missed = table["count_all"]["n"], table["unanswered"]
+    assert missed["value"] == pytest.approx(1 - answered / missed["n"])
+    assert 0 < missed["value"] < 1
 
 
 def test_table_and_card_hold_every_figure(tmp_path: Path) -> None:
