@@ -220,11 +220,15 @@ class LiveSimulation:
         settings = self.settings
         with camera_of(settings) as renderer:
             self._ready.set_result(None)
-            due_s = time.monotonic()
+            due_s, drawn_s = time.monotonic(), math.nan
             while not self._stopping.is_set():
                 with self._moment:
                     snapshot = self.world.snapshot()
                     stamp_ns = self._now_ns(snapshot.time_s)
+                if snapshot.time_s == drawn_s:  # physics got no share of the machine: not the same moment twice
+                    self._stopping.wait(CHUNK_STEPS * STEP_S)
+                    continue
+                drawn_s = snapshot.time_s
                 self._on_objects(stamp_ns, snapshot.objects)
                 if renderer is not None:
                     frame = render_snapshot(renderer, snapshot, depth=self._wants_depth(), labels=self._wants_labels())

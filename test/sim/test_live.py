@@ -63,6 +63,38 @@ def test_frames_and_joints_come_with_rising_stamps_of_their_own_moment() -> None
         assert moment.stamp_ns == round(moment.time_s * 1e9)
 
 
+def test_no_moment_is_drawn_twice_while_physics_gets_no_share_of_the_machine() -> None:
+    asked, stepped, go_on = threading.Semaphore(0), threading.Event(), threading.Event()
+    frames: queue.Queue[CameraMoment] = queue.Queue()
+
+    def now_ns(time_s: float) -> int:
+        if threading.current_thread().name == "render":
+            asked.release()
+        return round(time_s * 1e9)
+
+    def stall(time_s: float) -> None:
+        stepped.set()
+        assert go_on.wait(LONG_S)
+
+    simulation = LiveSimulation(
+        example_settings(), now_ns=now_ns, on_frame=frames.put, on_joints=lambda stamp_ns, states: None, on_step=stall,
+        on_failure=lambda error: None,
+    )  # fmt: skip
+    simulation.start()
+    try:
+        assert stepped.wait(LONG_S)
+        for _ in range(10):  # looks of the rendering thread, all but the first two of them at the same moment
+            assert asked.acquire(timeout=LONG_S)
+        seen = [frames.get(timeout=LONG_S)]
+        go_on.set()
+        while len(seen) < 4:
+            seen.append(frames.get(timeout=LONG_S))
+    finally:
+        go_on.set()
+        assert simulation.stop(LONG_S)
+    assert all(a.stamp_ns < b.stamp_ns for a, b in itertools.pairwise(seen))
+
+
 def test_physics_keeps_to_the_wall_clock() -> None:
     with running(example_settings(rate_hz=1.0)) as (simulation, listener):
         listener.joints.get(timeout=LONG_S)
