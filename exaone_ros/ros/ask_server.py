@@ -15,6 +15,7 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 
 from exaone_interfaces.action import Ask
+from exaone_ros.ros import qos
 from exaone_ros.ros.ask_messages import question_of, result_of
 from exaone_ros.ros.asking import Asker, AskRefused, OpenQuestion, Reply
 
@@ -45,6 +46,7 @@ class AskServer:
             goal_callback=lambda _: GoalResponse.ACCEPT,
             handle_accepted_callback=self._begin,
             cancel_callback=self._cancel,
+            feedback_pub_qos_profile=qos.streamed_text(),
             result_timeout=RESULT_KEPT_S,
         )
 

@@ -57,6 +57,16 @@ def answers() -> QoSProfile:
     )
 
 
+def streamed_text() -> QoSProfile:
+    """For text that comes in pieces, each of which matters: as many wait for a slow reader as one answer has."""
+    return QoSProfile(
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1000,
+    )
+
+
 def diagnostics() -> QoSProfile:
     """For /diagnostics, as diagnostic_updater publishes it."""
     return QoSProfile(reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST, depth=10)

@@ -10,6 +10,7 @@ from rclpy.action import ActionClient
 
 from exaone_interfaces.action import Ask
 from exaone_interfaces.msg import Task
+from exaone_ros.ros import qos
 
 
 class Goal:
@@ -54,7 +55,7 @@ class AskClient:
         self.client: Any = None
 
         def make() -> None:
-            self.client = ActionClient(peer.node, Ask, "ask")
+            self.client = ActionClient(peer.node, Ask, "ask", feedback_sub_qos_profile=qos.streamed_text())
 
         peer.run(make)
         assert self.client.wait_for_server(PATIENCE_S)
