@@ -17,7 +17,7 @@ pytest.importorskip("mujoco")
 
 from arm_peer import acting
 from peer import running
-from robot_watcher import Watcher, distance_m
+from robot_watcher import Watcher
 
 from exaone_interfaces.action import RunPolicy
 from exaone_ros.action.heads.reach import ReachSettings
@@ -67,8 +67,9 @@ def test_the_hand_arrives_over_the_red_cube(tmp_path: Path) -> None:
 
         # Until the first image and a decision have arrived, and this process gets its share to send heartbeats.
         waiting = ("no_target", "heartbeat_lost")
-        result = peer.keep_trying(attempt, lambda result: result.stop not in waiting, "a target")
-        assert (result.stop, result.message) == ("done", "")
-        # A busy machine simulates more slowly than this clock: what was commanded last is held until it is reached.
-        goal = true_top() + np.array([0.0, 0.0, ReachSettings().hover_m])
-        peer.wait(lambda: distance_m(peer.measured, goal) < 0.02, "the hand within 20 mm of its place over the cube")
+
+        def reach() -> None:
+            result = peer.keep_trying(attempt, lambda result: result.stop not in waiting, "a target")
+            assert (result.stop, result.message) == ("done", "")
+
+        peer.brings_hand_to(true_top() + np.array([0.0, 0.0, ReachSettings().hover_m]), reach)
