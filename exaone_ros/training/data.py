@@ -14,23 +14,28 @@ import numpy as np
 
 from exaone_ros.errors import DatasetError
 from exaone_ros.sim.frame import LabelledFrame
-from exaone_ros.training.flat_post import spoil
+from exaone_ros.training.flat_post import hazed, spoil
 from exaone_ros.training.flat_renderer import FlatOptions, FlatRenderer
+from exaone_ros.training.other_words import FreeQuestioner
 from exaone_ros.training.own_frames import PictureReader, cut
 from exaone_ros.training.own_pictures import OwnPictures, read_coco
 from exaone_ros.training.own_questions import OwnQuestioner
 from exaone_ros.training.packing import Batch, Encoder, make_batch
 from exaone_ros.training.pool import FramePool
-from exaone_ros.training.questions import Questioner
 from exaone_ros.training.splits import HELD_OUT_PAIRS, few_kinds, frame_seed
 from exaone_ros.training.truth import Truth, mirrored
 
 MAIN, WIDE, SQUARE, NARROW, LONG = (252, 336), (196, 364), (280, 280), (252, 308), (224, 336)
+DESK, UPRIGHT, TALL, STRIP = (224, 364), (336, 252), (364, 196), (168, 448)
 SIZE_CYCLE = (
-    MAIN, WIDE, MAIN, MAIN, WIDE, SQUARE, MAIN, WIDE, MAIN, MAIN, WIDE, NARROW,
-    MAIN, WIDE, MAIN, SQUARE, MAIN, WIDE, MAIN, LONG,
+    MAIN, WIDE, MAIN, UPRIGHT, WIDE, SQUARE, MAIN, DESK, MAIN, TALL, WIDE, NARROW,
+    MAIN, WIDE, MAIN, UPRIGHT, MAIN, SQUARE, MAIN, STRIP, WIDE, MAIN, DESK, LONG,
 )  # fmt: skip
-"""(height, width) of the images of one batch after the other: what the size rule makes of 4:3, 16:9, 1:1, 5:4, 3:2."""
+"""(height, width) of the images of one batch after the other: what the size rule makes of 4:3, 16:9, 1:1, 5:4, 3:2,
+16:10, 3:4, 9:16, 8:3."""
+
+HAZE_SHARE = 0.1
+"""Of the frames of the pool: shown with little contrast."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class BatchMaker:
             else:
                 frame = self._flat(before * options.batch + i, size)
             frames.append(_perhaps_mirrored(rng, frame))
-            asked.append(Questioner(Truth.of(frames[-1]), rng).draw())
+            asked.append(FreeQuestioner(Truth.of(frames[-1]), rng).draw())
         return make_batch(self.encoder, frames, asked, options.length)
 
     def _own_picture(self, rng: np.random.Generator, own: OwnPictures, size: tuple[int, int]) -> LabelledFrame:
@@ -125,7 +130,9 @@ class BatchMaker:
                 if 1 <= len(frame.objects) <= 3:
                     break
                 frame = pooled[int(rng.integers(len(pooled)))]
-        if rng.random() < 0.5:
+        if rng.random() < HAZE_SHARE:
+            frame = replace(frame, image=hazed(rng, frame.image.astype(np.float32)))
+        elif rng.random() < 0.5:
             frame = replace(frame, image=spoil(rng, frame.image.astype(np.float32)))
         return frame
 

@@ -41,3 +41,14 @@ def spoil(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.ui
         coded = cv2.imencode(".jpg", out, quality)[1]
         out = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return np.asarray(out, np.uint8)
+
+
+def hazed(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The picture with 0.4 to 0.85 of its contrast, before a light or a dark veil; then `spoil`.
+
+    Args:
+        rng: source of everything random.
+        image: float32 RGB [H, W, 3], 0..255.
+    """
+    veil, left = float(rng.uniform(60, 215)), float(rng.uniform(0.4, 0.85))
+    return spoil(rng, veil + np.float32(left) * (image - veil))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from exaone_ros.sim.sampling import SceneOptions
-from exaone_ros.sim.tabletop import TabletopRenderer
+from exaone_ros.training.changed_scenes import Strange, StrangeRenderer, training_change
 from exaone_ros.training.pool import VALIDATION_POOL, write_shard
 from exaone_ros.training.splits import HELD_OUT_PAIRS, LOOKED_AT_FROM, RENDERED_FROM, few_kinds, frame_seed
 from exaone_ros.training.truth import resize_frame
@@ -20,6 +21,9 @@ RENDER_SIZES = {
     (252, 336): ((640, 480), (504, 378), (336, 252)),
     (196, 364): ((640, 360), (364, 196)),
     (280, 280): ((420, 420), (280, 280)),
+    (336, 252): ((480, 640), (252, 336)),
+    (364, 196): ((360, 640), (196, 364)),
+    (168, 448): ((1280, 480), (448, 168)),
 }
 """Model size (height, width) -> camera sizes (width, height); a shard is rendered at one of them."""
 
@@ -27,8 +31,14 @@ NUMBERS = ((0, 10), (0, 10), (0, 4), (5, 10))
 """Fewest and most objects of a frame, one as likely as the other: six to nine were the totals it still got wrong when
 three frames in ten had at most four and the others any number."""
 
-SIZE_OF_SHARD = ((252, 336), (252, 336), (196, 364), (252, 336), (280, 280))
+SIZE_OF_SHARD = (
+    (252, 336), (252, 336), (196, 364), (252, 336), (280, 280), (336, 252), (252, 336), (196, 364), (364, 196),
+    (252, 336), (336, 252), (168, 448),
+)  # fmt: skip
 """Model sizes of one shard after the other, over and over."""
+
+CHANGED_SHARE = 0.4
+"""Of the training shards: rendered with a change of `changed_scenes.training_change`."""
 
 
 def training_options(rng: np.random.Generator) -> SceneOptions:
@@ -57,11 +67,14 @@ def render_shard(path: Path, shard: int, size: tuple[int, int], split: str = "tr
     width, height = sizes[int(rng.integers(len(sizes)))] if rng.random() < 0.5 else sizes[-1]
     samples = 0 if width > size[1] else 4
     frames = []
-    with TabletopRenderer(width, height, shadows=bool(rng.random() < 0.75), samples=samples) as renderer:
+    shadows = bool(rng.random() < 0.75)
+    changed = split == "train" and rng.random() < CHANGED_SHARE
+    change = training_change(rng) if changed else Strange()
+    renderer = StrangeRenderer(replace(change, width=width, height=height), shadows=shadows, samples=samples)
+    with renderer:
         for seed in shard_seeds(split, shard):
             options = training_options(rng)
-            frame = renderer.render(seed, options)
-            frames.append(resize_frame(frame, *size))
+            frames.append(resize_frame(renderer.render_strange(seed, options), *size))
     write_shard(path, frames)
 
 

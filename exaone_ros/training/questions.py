@@ -18,8 +18,8 @@ from exaone_ros.training.truth import scaled_box
 __all__ = ["CHOICES", "COUNTS", "KINDS", "Question", "Questioner"]
 
 KINDS = {
-    "list": 1.0, "name": 4.0, "class": 1.2, "colour": 0.8, "several": 0.8, "relation": 2.2, "absent": 2.5,
-    "hindrance": 0.6, "count": 8.0, "way": 1.0, "presence": 0.5, "pick": 1.4, "side": 5.0, "pick_relation": 3.5,
+    "list": 1.0, "name": 3.0, "class": 1.2, "colour": 0.8, "several": 0.8, "relation": 2.2, "absent": 2.5,
+    "hindrance": 0.6, "count": 7.0, "way": 1.0, "presence": 0.5, "pick": 1.4, "side": 9.0, "pick_relation": 6.0,
     "see": 0.1,
 }  # fmt: skip
 """How often each kind is asked in training, relative to the others."""
@@ -28,7 +28,7 @@ COUNTS = frozenset({"count", "count_kind"})
 CHOICES = frozenset({"way", "presence", "pick", "side", "pick_relation"})
 """Kinds whose answer is one number, or one of the options."""
 
-KOREAN_SHARE = 0.3
+KOREAN_SHARE = 0.5
 MOST_MISSES = 200
 """Draws in a row that give no question before a frame is said to have none (every object on it is doubtful)."""
 

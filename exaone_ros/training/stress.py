@@ -16,12 +16,12 @@ from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.sim.score import match
 from exaone_ros.sim.vocabulary import COLOURS, SHAPES
 from exaone_ros.tasks import Count, Counted, Decide, Decided, Ground, Grounding, Task
+from exaone_ros.training import changed_scenes as scenes
 from exaone_ros.training import stress_pictures as pictures
-from exaone_ros.training import stress_scenes as scenes
+from exaone_ros.training.changed_scenes import Strange, strange_frames
 from exaone_ros.training.evaluate import Answering, Examiner
 from exaone_ros.training.scores import Scores
 from exaone_ros.training.stress_report import FIGURES, UNCHANGED
-from exaone_ros.training.stress_scenes import Strange, strange_frames
 from exaone_ros.training.stress_words import NAMINGS, TURNED, WAYS
 from exaone_ros.training.truth import Truth
 

@@ -18,11 +18,11 @@ from exaone_ros.sim.sampling import SceneOptions, sample_scene
 from exaone_ros.tasks import Count, Counted, Decide, Decided, Detection, Ground, Grounding, Task
 from exaone_ros.training import cli, stress, stress_report
 from exaone_ros.training.card import write_card
+from exaone_ros.training.changed_scenes import Strange, StrangeRenderer, strange_frames
 from exaone_ros.training.measured import write_figures
 from exaone_ros.training.splits import frame_seed
 from exaone_ros.training.stress_pictures import empty_pictures, jpeg, kept, padded, swapped
 from exaone_ros.training.stress_report import read_stress
-from exaone_ros.training.stress_scenes import Strange, StrangeRenderer, strange_frames
 from exaone_ros.training.stress_words import COLOURS, NAMINGS, SHAPES, WAYS
 
 CHANGED = {n: c for n, c in stress.CONDITIONS.items() if c.picture is not kept and c.strange == Strange()}

@@ -1,7 +1,8 @@
-"""Scenes as training never rendered them: other tables, rooms, lights, surfaces, cameras and ways to lie there.
+"""Scenes as `sim.sampling` never draws them: other tables, rooms, lights, surfaces, cameras and ways to lie there.
 
-A scene is drawn as for the other figures (same seeds) and then changed: as a value where `Scene` can say it, in the
-compiled model where it cannot. Labels come from what was rendered, so they stay exact.
+A scene is drawn as ever and then changed: as a value where `Scene` can say it, in the compiled model where it cannot.
+Labels come from what was rendered, so they stay exact. `stress` judges with fixed changes of test seeds; `prerender`
+draws milder and stronger ones at random for some shards of training seeds (`training_change`).
 """
 
 from __future__ import annotations
@@ -52,16 +53,17 @@ class StrangeRenderer(TabletopRenderer):
 
     Args:
         strange: how.
+        shadows, samples: as in TabletopRenderer.
     """
 
-    def __init__(self, strange: Strange) -> None:
-        super().__init__(strange.width, strange.height)
+    def __init__(self, strange: Strange, *, shadows: bool = True, samples: int = 4) -> None:
+        super().__init__(strange.width, strange.height, shadows=shadows, samples=samples)
         self._strange = strange
 
-    def render_strange(self, seed: int) -> LabelledFrame:
-        """Render the scene that `seed` stands for, changed: the same seed gives the same frame."""
+    def render_strange(self, seed: int, options: SceneOptions | None = None) -> LabelledFrame:
+        """Render the scene that `seed` stands for, changed: the same seed and options give the same frame."""
         rng = np.random.default_rng([91, seed])
-        options = SceneOptions(exclude_pairs=HELD_OUT_PAIRS)
+        options = options or SceneOptions(exclude_pairs=HELD_OUT_PAIRS)
         scene = sample_scene(np.random.default_rng(seed), options, self.width / self.height)
         if self._strange.scene is not None:
             scene = self._strange.scene(scene, rng)
@@ -131,11 +133,11 @@ def surface(**values: float) -> Remodel:
     return change
 
 
-def brighter(scene: Scene, rng: np.random.Generator) -> Scene:
+def brighter(scene: Scene, rng: np.random.Generator, by: float = 0.45) -> Scene:
     """Every object in a paler tone of its colour, as pastel paint (white and black stay)."""
 
     def pale(rgb: Rgb) -> Rgb:
-        return 0.55 * rgb[0] + 0.45, 0.55 * rgb[1] + 0.45, 0.55 * rgb[2] + 0.45
+        return (1 - by) * rgb[0] + by, (1 - by) * rgb[1] + by, (1 - by) * rgb[2] + by
 
     things = tuple(t if t.colour in ("white", "black") else replace(t, rgb=pale(t.rgb)) for t in scene.objects)
     return replace(scene, objects=things)
@@ -211,3 +213,38 @@ def rolled(degrees: float) -> Remodel:
         model.cam_quat[model.camera(CAMERA_NAME).id] = quaternion
 
     return change
+
+
+# -- for training ------------------------------------------------------------------------------------------------------
+
+
+def training_change(rng: np.random.Generator) -> Strange:
+    """A change for the frames of one training shard, by chance of its own for each frame; sizes stay as they are."""
+    tables = tuple(_any_colour(rng) for _ in range(16))
+    strong_room = painted(tables, _any_colour(rng), _any_colour(rng))
+    changes = (
+        Strange(model=strong_room),
+        Strange(model=strong_room, scene=_lit_from_the_side),
+        Strange(scene=_lit_from_the_side),
+        Strange(scene=lambda scene, draw: brighter(scene, draw, by=float(draw.uniform(0.05, 0.4)))),
+        Strange(scene=lambda scene, draw: sized(float(draw.uniform(0.55, 0.95)))(scene, draw), model=strong_room),
+        Strange(poses=lying),
+        Strange(poses=stacked),
+        Strange(scene=looking(fovy=float(rng.uniform(72.0, 88.0)))),
+        Strange(model=rolled(float(rng.uniform(3.0, 12.0)))),
+    )
+    return changes[int(rng.integers(len(changes)))]
+
+
+def _any_colour(rng: np.random.Generator) -> Rgb:
+    red, green, blue = rng.uniform(0.06, 0.9, 3)
+    return float(red), float(green), float(blue)
+
+
+def _lit_from_the_side(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Low light, harder or softer, from anywhere."""
+    light = Light(
+        azimuth_rad=float(rng.uniform(-math.pi, math.pi)), elevation_rad=float(rng.uniform(0.25, 0.8)),
+        key=float(rng.uniform(0.6, 1.0)), fill=float(rng.uniform(0.0, 0.1)), ambient=float(rng.uniform(0.12, 0.3)),
+    )  # fmt: skip
+    return replace(scene, light=light)
