@@ -107,7 +107,10 @@ class DecisionAsker(Asker):
         instruction = self._choose(phrases.SIDE_INSTRUCTIONS[side][language]).format(label=label)
         if choice is None and names:
             reason = reasons["none_" + side].format(label=label)  # there is something, but not among the options
-            return self._decide("side", language, instruction, options, nothing, reason) if len(options) > 1 else None
+            if len(options) < 2:
+                return None
+            return self._decide("side", language, instruction, options, nothing, reason, label)
         if len(options) < 2:
             return None
-        return self._decide("side", language, instruction, options, choice or nothing, reasons[key].format(label=label))
+        reason = reasons[key].format(label=label)
+        return self._decide("side", language, instruction, options, choice or nothing, reason, label)

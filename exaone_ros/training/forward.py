@@ -129,7 +129,8 @@ class AuxiliaryHeads(nn.Module):
 
     On the visual tokens: is there an object on this cell, its colour, its shape, its box. On the second decoder layer
     at the image: box, row and column (so that position survives into the decoder), and whether an object's centre is
-    on this cell (so that there is one mark for each object to count).
+    on this cell (so that there is one mark for each object to count). On the second layer at the names in a decision's
+    prompt: row and column of what is called that. On the third where an option ends: whether it is the answer.
     """
 
     def __init__(self, width: int, colours: int, shapes: int, most_cells: int) -> None:
@@ -138,6 +139,22 @@ class AuxiliaryHeads(nn.Module):
         self.cell = nn.Linear(width, 1 + colours + shapes + 4)
         self.place = nn.Linear(width, 4 + 2 * most_cells)
         self.mark = nn.Linear(width, 1)
+        self.point = nn.Linear(width, 2 * most_cells)
+        self.right = nn.Linear(width, 1)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the auxiliary losses need of the decoder.
+
+    Attributes:
+        places: [B, cells, 4 + 2 most_cells + 1] what `place` and `mark` say of the cells.
+        early, late: [B, T, width] the questions behind the second and the third layer.
+    """
+
+    places: Tensor
+    early: Tensor
+    late: Tensor
 
 
 @dataclass(frozen=True)
@@ -243,7 +260,7 @@ class PackedModel(nn.Module):
 
     def forward(
         self, images: Tensor, tokens: Tensor, offsets: Tensor, segments: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, Heard | None]:
         """Compute the hidden states of packed questions.
 
         Args:
@@ -256,18 +273,19 @@ class PackedModel(nn.Module):
             Hidden states [B, T, width] before the language-model head, and what the auxiliary heads say (or None).
         """
         packed = self.pack(images, tokens, offsets, segments)
-        _, stream, early = self._decode(packed)
+        _, stream, early, late = self._decode(packed)
         if self.auxiliary is None:
             return stream[:, packed.before :], None, None
         cells = packed.visual.shape[1]
         hidden = stream[:, packed.before :]
-        early = early[:, :cells]
-        places = torch.cat([self.auxiliary.place(early), self.auxiliary.mark(early)], -1)
-        return hidden, self.auxiliary.cell(packed.visual), places
+        seen = early[:, :cells]
+        places = torch.cat([self.auxiliary.place(seen), self.auxiliary.mark(seen)], -1)
+        heard = Heard(places, early[:, packed.before :], late[:, packed.before :])
+        return hidden, self.auxiliary.cell(packed.visual), heard
 
     def trunk(self, packed: PackedStream) -> tuple[Tensor, Tensor]:
         """Hidden states behind the final norm of the head [1, s, width] and of the stream [B, n, width]."""
-        head, stream, _ = self._decode(packed)
+        head, stream, _, _ = self._decode(packed)
         weight, eps = self.model.model.language_model.norm.weight, self.text_config.rms_norm_eps
         return rms_norm(head, weight, eps), stream
 
@@ -293,15 +311,15 @@ class PackedModel(nn.Module):
         bias = torch.where(allowed, 0.0, FORBIDDEN).to(stream.dtype)[:, None]
         return PackedStream(head, stream, visual, positions, F.pad(bias, (first, 0)), before)
 
-    def _decode(self, packed: PackedStream) -> tuple[Tensor, Tensor, Tensor]:
-        """The head before the final norm, the stream behind it, and the stream behind the second layer."""
+    def _decode(self, packed: PackedStream) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The head before the final norm, the stream behind it, and the stream behind the second and third layers."""
         config, decoder = self.text_config, self.model.model.language_model
         head, stream, positions, bias = packed.head, packed.stream, packed.positions, packed.bias
         batch, first = stream.shape[0], head.shape[1]
         head_place = torch.arange(first, device=stream.device)
         head_bias = torch.where(head_place[:, None] >= head_place, 0.0, FORBIDDEN).to(stream.dtype)[None, None]
         rotations = [self.waves(head_place[None], stream.dtype), self.waves(positions, stream.dtype)]
-        early = stream
+        early = late = stream
         for i, layer in enumerate(decoder.layers):
             rope = layer.self_attn.is_sliding  # a global layer has no positions (NoPE)
             q0, k0, v0 = self.project(layer, head, rotations[0] if rope else None)
@@ -311,7 +329,9 @@ class PackedModel(nn.Module):
             stream = self.finish(layer, stream, attention(q1, k1, v1, bias))
             if i == 1:
                 early = stream
-        return head, rms_norm(stream, decoder.norm.weight, config.rms_norm_eps), early
+            if i == 2:
+                late = stream
+        return head, rms_norm(stream, decoder.norm.weight, config.rms_norm_eps), early, late
 
     def waves(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the decoder's rotary embedding for positions int64 [B or 1, n]."""

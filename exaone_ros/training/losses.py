@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from exaone_ros.tasks.ground import SCALE
-from exaone_ros.training.forward import AuxiliaryHeads, PackedModel
+from exaone_ros.training.forward import AuxiliaryHeads, Heard, PackedModel
 from exaone_ros.training.model import TOKEN_PX
 from exaone_ros.training.packing import ALL_KINDS, NO_NAME, Batch
 from exaone_ros.training.questions import CHOICES, COUNTS
@@ -19,6 +19,8 @@ COORDINATE_SIGMA = 6.0
 """Width of a coordinate's soft target, in thousandths of the image: a near miss costs little."""
 Z_LOSS = 1e-4
 MARK_WEIGHT = 2.0
+POINT_WEIGHT = 0.3
+RIGHT_WEIGHT = 1.0
 JUDGED = tuple(ALL_KINDS.index(kind) for kind in ALL_KINDS if kind in COUNTS | CHOICES)
 """Kinds of questions whose answer hangs on one word or two among dozens of coordinates."""
 
@@ -68,11 +70,9 @@ def token_loss(
     }
 
 
-def auxiliary_loss(
-    heads: AuxiliaryHeads, cell: Tensor, place: Tensor, batch: Batch
-) -> tuple[Tensor, dict[str, Tensor]]:
+def auxiliary_loss(heads: AuxiliaryHeads, cell: Tensor, heard: Heard, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of the heads that are dropped after training, and its parts as of `token_loss`."""
-    cell, place = cell.float(), place.float()
+    cell, place = cell.float(), heard.places.float()
     _, height, width, _ = batch.images.shape
     rows, columns = height // TOKEN_PX, width // TOKEN_PX
     there = batch.cell_object > 0
@@ -100,10 +100,23 @@ def auxiliary_loss(
     )
     marked = F.binary_cross_entropy_with_logits(place[..., -1], batch.cell_centre)
     loss = 0.5 * seen + 1.5 * named + 4 * near + 4 * whole + 0.3 * where + MARK_WEIGHT * marked
+    pointed, judged = batch.point >= 0, batch.right >= 0
+    cells = batch.point[pointed]
+    said = heads.point(heard.early[pointed]).float().split(heads.most_cells, -1)
+    missed = F.cross_entropy(said[0], cells // columns, reduction="sum") + F.cross_entropy(
+        said[1], cells % columns, reduction="sum"
+    )
+    point = missed / (2 * pointed.sum().clamp(min=1))
+    answer = heads.right(heard.late[judged]).float()[..., 0]
+    right = F.binary_cross_entropy_with_logits(answer, batch.right[judged].float(), reduction="sum")
+    right = right / judged.sum().clamp(min=1)
+    loss = loss + POINT_WEIGHT * point + RIGHT_WEIGHT * right
     return loss, {
         "cell": seen.detach(),
         "name": named.detach(),
         "near": near.detach(),
         "whole": whole.detach(),
         "mark": marked.detach(),
+        "point": point.detach(),
+        "right": right.detach(),
     }

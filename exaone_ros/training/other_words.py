@@ -74,7 +74,12 @@ class FreeQuestioner(Questioner):
         )
 
     def _name(self, shape: str | None, colour: str | None, language: str, plural: bool = False) -> str:
-        name = super()._name(shape, colour, language, plural)
+        return self._known(
+            self._otherwise(super()._name(shape, colour, language, plural), shape, colour, language), shape, colour
+        )
+
+    def _otherwise(self, name: str, shape: str | None, colour: str | None, language: str) -> str:
+        """The name as this question writes it."""
         if self._spelling is not None:
             return self._spelling(name)
         if not self._other:

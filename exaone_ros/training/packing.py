@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.sim.vocabulary import COLOURS, SHAPES
-from exaone_ros.tasks import SYSTEM, Ground
+from exaone_ros.tasks import SYSTEM, Decide, Ground
 from exaone_ros.tasks.ground import SCALE
 from exaone_ros.training import tokenizer
 from exaone_ros.training.model import TOKEN_PX
@@ -45,12 +47,22 @@ class Encoder:
         self._tokenizer: Any = tokenizer.build_tokenizer()
         self.vocabulary_size: int = self._tokenizer.get_vocab_size()
         self.ids = lru_cache(maxsize=50_000)(self._ids)
+        self._starts = lru_cache(maxsize=1_000)(self._starts_of)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def _starts_of(self, text: str) -> list[int]:
+        """Index of the first character of each token."""
+        return [start for start, _ in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+
     def text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def last_token(self, text: str, end: int) -> int:
+        """Index of the token of `text` in which its character `end` - 1 ends."""
+        starts = self._starts(text)
+        return bisect.bisect_left(starts, end) - 1
 
     @property
     def head(self) -> list[int]:
@@ -88,6 +100,8 @@ class Batch:
         cell_colour, cell_shape: int64 [B, n], -1 where none, or none that the tabletop knows.
         cell_box: float32 [B, n, 4] 0..1 box of that object.
         cell_centre: float32 [B, n] the centre of a clear object's box is on the cell: one mark for each object.
+        point: int64 [B, T] the cell of the thing whose name ends with this token of a prompt, -1 where none does.
+        right: int64 [B, T] 1 where an option of a decision ends that is the answer, 0 where another one ends, else -1.
     """
 
     images: Any
@@ -103,23 +117,32 @@ class Batch:
     cell_shape: Any
     cell_box: Any
     cell_centre: Any
+    point: Any
+    right: Any
 
     def to(self, device: torch.device | str) -> Batch:
         """The same as tensors on a device."""
         return Batch(*(torch.as_tensor(np.ascontiguousarray(getattr(self, f.name))).to(device) for f in fields(self)))
 
 
-def pack_row(encoder: Encoder, questions: Iterable[Question], length: int) -> tuple[NDArray[np.int64], ...]:
+def pack_row(
+    encoder: Encoder, questions: Iterable[Question], length: int, grid: tuple[int, int] = (1, 1)
+) -> tuple[NDArray[np.int64], ...]:
     """Pack questions into one row of `length` tokens until no more fit.
 
     A question that does not fit is skipped; three of them in a row, or too little room, end the row.
 
+    Args:
+        encoder: tokenizes.
+        questions: until the row is full.
+        length: of the row.
+        grid: rows and columns of visual tokens of the frame, for `point`.
+
     Returns:
-        tokens, offsets, segments, targets, coordinates, kinds, first: int64 [length] each.
+        tokens, offsets, segments, targets, coordinates, kinds, first, point, right: int64 [length] each.
     """
-    row = np.zeros((7, length), np.int64)
-    row[2] = -1
-    row[3] = -1
+    row = np.zeros((9, length), np.int64)
+    row[[2, 3, 7, 8]] = -1
     used, number, misses = 0, 1, 0
     first_number = tokenizer.first_number_id()
     for question in questions:
@@ -140,8 +163,42 @@ def pack_row(encoder: Encoder, questions: Iterable[Question], length: int) -> tu
             row[4, told] = [first_number <= token <= first_number + SCALE for token in answer]
         row[5, told] = ALL_KINDS.index(question.kind)
         row[6, told.start + (0 if isinstance(question.task, Ground) else min(1, len(answer) - 1))] = 1
+        if isinstance(question.task, Decide):
+            _mark_names(encoder, question, question.task, grid, row[7, place], row[8, place])
         used, number = used + size, number + 1
     return tuple(row)
+
+
+def _mark_names(
+    encoder: Encoder,
+    question: Question,
+    task: Decide,
+    grid: tuple[int, int],
+    point: NDArray[np.int64],
+    right: NDArray[np.int64],
+) -> None:
+    """Write the targets of a decision's names into those of its tokens."""
+    prompt, listed = task.prompt(), ", ".join(task.options)
+    at = prompt.rindex(listed)  # the options stand behind the instruction
+    choice = json.loads(question.answer)["choice"]
+    where = dict(question.points)
+    ends = []
+    for option in task.options:
+        ends.append((option, at + len(option)))
+        at += len(option) + len(", ")
+    for option, end in ends:
+        right[encoder.last_token(prompt, end)] = option == choice
+    ends += [
+        (name, task.instruction.index(name) + len(name))
+        for name in where
+        if name not in task.options and name in task.instruction
+    ]
+    for name, end in ends:
+        if name in where:
+            x, y = where[name]
+            rows, columns = grid
+            cell = min(int(y * rows), rows - 1) * columns + min(int(x * columns), columns - 1)
+            point[encoder.last_token(prompt, end)] = cell
 
 
 def cell_targets(
@@ -184,8 +241,10 @@ def make_batch(
     encoder: Encoder, frames: Sequence[LabelledFrame], asked: Sequence[Iterable[Question]], length: int
 ) -> Batch:
     """Pack frames of one size with their questions."""
-    rows = [pack_row(encoder, questions, length) for questions in asked]
-    tokens, offsets, segments, targets, coordinates, kinds, first = (
+    height, width = frames[0].instance.shape
+    grid = height // TOKEN_PX, width // TOKEN_PX
+    rows = [pack_row(encoder, questions, length, grid) for questions in asked]
+    tokens, offsets, segments, targets, coordinates, kinds, first, point, right = (
         np.stack(column) for column in zip(*rows, strict=True)
     )
     there, colour, shape, box = (
@@ -195,5 +254,5 @@ def make_batch(
     images = np.stack([frame.image for frame in frames])
     return Batch(
         images, tokens, offsets, segments, targets, coordinates > 0, kinds, first > 0,
-        there, colour, shape, box, centre,
+        there, colour, shape, box, centre, point, right,
     )  # fmt: skip

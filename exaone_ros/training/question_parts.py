@@ -19,12 +19,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Question:
-    """Attributes: kind, for tables; the task; the text of the perfect answer; the reasoning before it, if it thinks."""
+    """A question with its perfect answer.
+
+    Attributes:
+        kind: for tables.
+        task: what is asked.
+        answer: text of the perfect answer.
+        reasoning: before it, if it thinks.
+        points: names in the prompt of which the frame shows just one thing, and where its box has its centre (x, y),
+            0..1: what an auxiliary head learns to say.
+    """
 
     kind: str
     task: Task
     answer: str
     reasoning: str = ""
+    points: tuple[tuple[str, tuple[float, float]], ...] = ()
 
 
 FIRST_WORDING_SHARE = 0.4
@@ -52,6 +62,7 @@ class Asker:
     ) -> None:
         self.truth, self.rng, self._language, self._first = truth, rng, language, first_wording
         self._thinking = thinking
+        self._kinds: dict[str, tuple[str | None, str | None]] = {}  # by the name that was given to them
 
     def _choose(self, options: tuple[T, ...] | list[T]) -> T:
         return options[int(self.rng.integers(len(options)))]
@@ -78,7 +89,22 @@ class Asker:
 
     def _name(self, shape: str | None, colour: str | None, language: str, plural: bool = False) -> str:
         """What things of a kind are called; None = any."""
-        return vocabulary.name(shape, colour, language, plural)
+        return self._known(vocabulary.name(shape, colour, language, plural), shape, colour)
+
+    def _known(self, name: str, shape: str | None, colour: str | None) -> str:
+        """The name; what it stands for is remembered."""
+        self._kinds[name] = shape, colour
+        return name
+
+    def _points(self, names: tuple[str, ...]) -> tuple[tuple[str, tuple[float, float]], ...]:
+        """Where the things of these names are, those that are there once."""
+        found = []
+        for name in dict.fromkeys(names):
+            things = self.truth.matching(*self._kinds[name]) if name in self._kinds else None
+            if things is not None and len(things) == 1:
+                x1, y1, x2, y2 = things[0].box
+                found.append((name, ((x1 + x2) / 2 / self.truth.width, (y1 + y2) / 2 / self.truth.height)))
+        return tuple(found)
 
     def _name_of(self, thing: SeenObject, language: str) -> str:
         return self._name(thing.shape, thing.colour, language)
@@ -97,8 +123,16 @@ class Asker:
         return Question(kind, Ground(classes=labels, language=language, wording=self._wording()), Ground.answer(boxes))
 
     def _decide(
-        self, kind: str, language: str, instruction: str, options: list[str], choice: str, reason: str
+        self,
+        kind: str,
+        language: str,
+        instruction: str,
+        options: list[str],
+        choice: str,
+        reason: str,
+        anchor: str = "",
     ) -> Question:
+        """A decision; `anchor` is a name in the instruction whose place matters."""
         order = self.rng.permutation(len(options))
         shuffled = tuple(options[int(i)] for i in order)
         thinks = self._thinks()
@@ -107,7 +141,7 @@ class Asker:
         )
         words = phrases.THOUGHTS[language]
         reasoning = f"{self._seen(language)} {words['choice'].format(choice=choice)}" if thinks else ""
-        return Question(kind, task, Decide.answer(choice, reason), reasoning)
+        return Question(kind, task, Decide.answer(choice, reason), reasoning, self._points((*shuffled, anchor)))
 
     def _seen(self, language: str) -> str:
         words = phrases.THOUGHTS[language]

@@ -191,11 +191,11 @@ class Trainer:
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch on the model's device, and its parts: scalars on that device."""
         with self._precision():
-            hidden, cell, place = self.model(batch.images, batch.tokens, batch.offsets, batch.segments)
+            hidden, cell, heard = self.model(batch.images, batch.tokens, batch.offsets, batch.segments)
             loss, parts = token_loss(self.model, hidden, batch, judged=self.options.judged)
             auxiliary = self.model.auxiliary
-            if auxiliary is not None and cell is not None and place is not None:
-                extra, more = auxiliary_loss(auxiliary, cell, place, batch)
+            if auxiliary is not None and cell is not None and heard is not None:
+                extra, more = auxiliary_loss(auxiliary, cell, heard, batch)
                 fade = min(1.0, max(0.2, 4 * (1 - self.progress)))
                 loss, parts = loss + self.options.auxiliary * fade * extra, parts | more
         return loss, parts

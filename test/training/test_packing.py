@@ -18,6 +18,7 @@ from exaone_ros.training import tokenizer
 from exaone_ros.training.flat_renderer import FlatRenderer
 from exaone_ros.training.forward import PackedModel
 from exaone_ros.training.model import TOKEN_PX, build_config, build_model
+from exaone_ros.training.other_words import FreeQuestioner
 from exaone_ros.training.packing import ALL_KINDS, Encoder, cell_targets, centre_targets, make_batch, pack_row
 from exaone_ros.training.questions import Question, Questioner
 from exaone_ros.training.truth import Truth
@@ -103,7 +104,7 @@ def test_prompts_are_what_the_chat_template_renders(encoder: Encoder, tmp_path: 
 
 
 def test_targets_are_the_answers(encoder: Encoder) -> None:
-    _, _, segments, targets, coordinates, kinds, first = pack_row(encoder, QUESTIONS, 160)
+    _, _, segments, targets, coordinates, kinds, first, _, _ = pack_row(encoder, QUESTIONS, 160)
     for number, question in enumerate(QUESTIONS, start=1):
         told = (segments == number) & (targets >= 0)
         assert tuple(targets[told]) == encoder.answer(question)
@@ -159,3 +160,31 @@ def test_a_batch_holds_frames_of_one_size(encoder: Encoder) -> None:
     assert (
         json.loads(encoder.text([t for t in batch.targets[0].tolist() if t >= 0]).split("<|endofturn|>")[0]) is not None
     )
+
+
+def test_names_in_a_decision_point_at_what_they_mean(encoder: Encoder, flat_frames: list[LabelledFrame]) -> None:
+    pointed = right = spelled = 0
+    for frame in flat_frames:
+        height, width = frame.instance.shape
+        rows, columns = height // 28, width // 28
+        asker = FreeQuestioner(Truth.of(frame), np.random.default_rng(5), thinking=False)
+        asked = [q for kind in ("side", "pick", "pick_relation") for _ in range(60) if (q := asker.ask(kind))]
+        for question in asked:
+            assert isinstance(question.task, Decide)
+            tokens, _, _, targets, *_, point, right_at = pack_row(encoder, [question], 300, (rows, columns))
+            prompt = encoder.ids(question.task.prompt())
+            choice = json.loads(question.answer)["choice"]
+            ends = [encoder.text(prompt[: at + 1]) for at in np.flatnonzero(right_at >= 0)]
+            assert len(ends) == len(question.task.options)
+            for text, option, said in zip(ends, question.task.options, right_at[right_at >= 0], strict=True):
+                assert text.endswith(option) and said == (option == choice)
+            right += len(ends)
+            assert not ((point >= 0) & (targets >= 0)).any()
+            assert (point >= 0).sum() == len(question.points)
+            for at in np.flatnonzero(point >= 0):
+                text = encoder.text(tokens[: at + 1])
+                x, y = max((len(name), place) for name, place in question.points if text.endswith(name))[1]
+                assert divmod(int(point[at]), columns) == (int(y * rows), int(x * columns))
+                pointed += 1
+            spelled += any(name != name.lower() for name, _ in question.points)
+    assert pointed > 100 and right > 200 and spelled > 0
