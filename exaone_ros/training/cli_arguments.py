@@ -160,7 +160,7 @@ def _add_all(commands: Commands[argparse.ArgumentParser]) -> None:
     _device_argument(command)
     command.add_argument("--patience", type=whole(0), default=4, help="looks without a gain until training cools down")
     command.add_argument("--seed", type=whole(0), default=0)
-    command.add_argument("--frames", type=whole(1), default=150, help="evaluated in the main columns")
+    command.add_argument("--frames", type=whole(1), default=300, help="evaluated in the main columns")
     command.add_argument(
         "--start", type=Path, default=None, help="weights to begin with; with --data the bundled model's"
     )
