@@ -40,6 +40,14 @@ def test_a_driver_that_falls_silent_stops_the_states(parts: JointParts) -> None:
     assert all(parts.put(T + n * MS, ["a", "b"], [1.0, 2.0]) is None for n in range(1, 100))
 
 
+def test_a_silent_driver_whose_clock_is_ahead_stops_the_states_too(parts: JointParts) -> None:
+    parts.put(T + 5 * NS, ["c"], [3.0])
+    assert parts.put(T, ["a", "b"], [1.0, 2.0]) is not None
+    assert all(parts.put(T + n * MS, ["a", "b"], [1.0, 2.0]) is None for n in range(1, 100))
+    made = parts.put(T + 6 * NS, ["c"], [4.0])
+    assert made is not None and made[0] == T + 99 * MS and made[1].tolist() == [1.0, 2.0, 4.0]
+
+
 def test_a_clock_that_was_set_back_begins_anew(parts: JointParts) -> None:
     parts.put(T, ["a", "b"], [1.0, 2.0])
     parts.put(T, ["c"], [3.0])
