@@ -126,11 +126,12 @@ class Calls:
         with self._changed:
             if self._closed:
                 raise EngineError("the engine is closed; open a new one")
+            if self._watch is None:
+                watch = threading.Thread(target=self._end_in_time, name="server engine watch", daemon=True)
+                watch.start()  # may fail where there are too many threads: the next call tries again
+                self._watch = watch
             run(call)
             self._open.add(call)
-            if self._watch is None:
-                self._watch = threading.Thread(target=self._end_in_time, name="server engine watch", daemon=True)
-                self._watch.start()
             self._changed.notify_all()
         return call
 
@@ -140,16 +141,20 @@ class Calls:
             if call not in self._open:
                 return
             self._open.discard(call)
+            # Before anybody hears of it, who may close the client next: what that closes cannot be hung up any more.
+            call.hang_up()
             self._answered(answer)
             self._changed.notify_all()
         call.ticket.settle(answer)
 
-    def close(self, timeout_s: float) -> bool:
-        """End all calls; False: not all have ended within `timeout_s`."""
+    def close(self) -> None:
+        """End all calls, here and now: where a callback closes, it may be on the thread that would end the others."""
         with self._changed:
             self._closed = True
+            left = list(self._open)
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._open, timeout_s)
+        for call in left:
+            self.end(call, self._over(call))
 
     def _wake(self) -> None:
         with self._changed:
@@ -166,7 +171,6 @@ class Calls:
                     self._changed.wait(None if left_s is None else min(left_s, threading.TIMEOUT_MAX))
             for call in over:
                 self.end(call, self._over(call))
-                call.hang_up()
 
     def _over(self, call: Call) -> TaskAnswer:
         if call.cancelled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import signal
 import socket
@@ -326,6 +327,37 @@ def test_whoever_waits_no_more_is_answered_whatever_the_server_does(end: str, si
         if sign and lively.begun.is_set():
             assert lively.left.wait(PATIENCE_S), "nobody listens, and the server is not told"
         lively.released.set()
+
+
+def test_closed_by_a_callback_everybody_is_answered_and_every_connection_hung_up() -> None:
+    """Each server thread says nothing behind its headers: only a connection that ends wakes who reads there."""
+    begun, left = threading.Semaphore(0), threading.Semaphore(0)
+
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        says(finish=None)(handler)
+        handler.wfile.flush()
+        begun.release()
+        with contextlib.suppress(ConnectionError):  # hung up before the client had read the headers
+            assert handler.rfile.read(1) == b""
+        left.release()
+
+    with Scripted(silent) as server:
+        engine = ServerEngine(settings(server.url, timeout_s=4 * PATIENCE_S))
+        tickets = [engine.submit(Request(Count(), (Picture(picture()),))) for _ in range(3)]
+        assert all(begun.acquire(timeout=PATIENCE_S) for _ in tickets)
+        ended: list[bool] = []
+        others: list[bool] = []
+
+        def closing(answer: object) -> None:
+            ended.append(engine.close())
+            others.extend(ticket.done for ticket in tickets[1:])
+
+        tickets[0].add_done_callback(closing)
+        tickets[0].cancel()
+        outcomes = [ticket.result(PATIENCE_S).outcome for ticket in tickets]
+        assert outcomes == [Outcome.CANCELLED, Outcome.FAILED, Outcome.FAILED]
+        assert all(left.acquire(timeout=PATIENCE_S) for _ in tickets)
+        assert ended == [True] and others == [True, True]
 
 
 @pytest.mark.parametrize("fault", [ValueError, KeyError])
