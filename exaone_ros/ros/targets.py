@@ -143,7 +143,11 @@ class TargetFinder:
             raise ActionError(self._no_projection or "no camera_info came yet: where a pixel looks is unknown")
         best = max(same, key=lambda s: s.score if s.score == s.score else 0.0)
         focal, cx, cy = self._projection
-        pose = self._kinematics.camera(self._camera, self._posture(stamp_ns))
+        posture = self._posture(stamp_ns)
+        pose = self._kinematics.camera(self._camera, posture)
+        if not all(map(math.isfinite, (*pose.position, *pose.rotation.flat))):
+            unknown = ", ".join(f"'{name}' at {value}" for name, value in posture.items() if not math.isfinite(value))
+            raise ActionError(f"joint states have {unknown}: where the camera was is unknown")
         camera = PinholeCamera(focal, (cx, cy), pose.position, pose.rotation)
         return Target(label, on_plane(best.box, camera, self._plane_z_m, _shape(label)).top, stamp_ns)
 
@@ -158,11 +162,7 @@ class TargetFinder:
                 f"the joint states nearest to the image are {gap_s:.2f} s away from it; allowed are "
                 f"{MAX_POSE_GAP_S:g} s: do camera and joint states have the same clock?"
             )
-        known = {name: value for name, value in positions.items() if self._kinematics.knows(name)}
-        unknown = [f"'{name}' at {value}" for name, value in known.items() if not math.isfinite(value)]
-        if unknown:
-            raise ActionError(f"joint states have {', '.join(unknown)}: where the camera was is unknown")
-        return known
+        return {name: value for name, value in positions.items() if self._kinematics.knows(name)}
 
 
 def _shape(label: str) -> str:

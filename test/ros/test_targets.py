@@ -120,6 +120,15 @@ def test_a_joint_without_a_number_is_named(finder: TargetFinder) -> None:
         finder.locate("mug", NOW, 2.0)
 
 
+def test_a_joint_without_a_number_that_does_not_carry_the_camera_does_no_harm(finder: TargetFinder) -> None:
+    box = box_of_cylinder(0.6, 0.1, 0.3)
+    for step, name in enumerate(("right_finger_0", "left_elbow"), start=1):  # as of a gripper without feedback
+        now_ns = NOW + step * NS // 10
+        finder.on_joints(now_ns, HOME_RAD | {"head_pan": 0.3, name: float("nan")})
+        finder.on_detections(now_ns, [Seen("red cylinder", box, 0.9)])  # type: ignore[arg-type]
+        assert finder.locate("red cylinder", now_ns, 2.0).position == pytest.approx((0.6, 0.1, 0.9), abs=2e-3)
+
+
 def test_a_camera_that_is_no_pinhole_is_refused_with_its_reason(finder: TargetFinder) -> None:
     for k, d, why in (
         ((0.0,) * 9, (), "calibrate the camera"),
