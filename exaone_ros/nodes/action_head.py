@@ -129,12 +129,16 @@ class ActionHeadNode(ManagedNode):
         """End the goal and hold; then no command is published any more."""
         if self._runner is not None:
             self._runner.cancel(Stop.INACTIVE, "the node was deactivated")
-        if self._loop is not None:
-            self._tick()  # publishes the hold, and ends the goal of the action
-            self._loop.stop()
-            self._loop = None
-        if self._runner is not None:
-            self._runner.release("the node was deactivated")
+        try:
+            if self._loop is not None:
+                self._tick()  # publishes the hold, and ends the goal of the action
+        finally:
+            if self._loop is not None:
+                self._loop.stop()
+                self._loop = None
+            self._settle()  # where the hold could not be published
+            if self._runner is not None:
+                self._runner.release("the node was deactivated")
 
     def free(self) -> None:
         """End the head and give back everything."""

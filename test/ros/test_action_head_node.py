@@ -249,3 +249,19 @@ def test_a_loop_that_keeps_failing_ends_the_goal_with_the_error_and_tells_its_cl
     node: Any = SimpleNamespace(_runner=runner, _settle=lambda: did.append("told"))
     ActionHeadNode._on_failing(node, ValueError("oops"))
     assert did == [(Stop.INACTIVE, "the control loop keeps failing: ValueError: oops"), "told"]
+
+
+def test_a_hold_that_cannot_be_published_ends_the_loop_and_the_goal_all_the_same() -> None:
+    did: list[Any] = []
+
+    def tick() -> None:
+        raise ValueError("oops")
+
+    runner = SimpleNamespace(
+        cancel=lambda reason, message: did.append(reason), release=lambda message: did.append("released")
+    )
+    loop = SimpleNamespace(stop=lambda: did.append("stopped"))
+    node: Any = SimpleNamespace(_runner=runner, _loop=loop, _tick=tick, _settle=lambda: did.append("told"))
+    with pytest.raises(ValueError, match="oops"):
+        ActionHeadNode.stop(node)
+    assert did == [Stop.INACTIVE, "stopped", "told", "released"] and node._loop is None
