@@ -224,7 +224,11 @@ def test_the_leaf_of_the_tutorial_fails_where_the_node_ends_amid_the_question() 
     leaf, ready = leaf_type.__new__(leaf_type), [True]
     never = SimpleNamespace(add_done_callback=lambda callback: None)
     leaf.client = SimpleNamespace(server_is_ready=lambda: ready[0], send_goal_async=lambda goal: never)
-    leaf.status = None
+    leaf.status, ready[0] = None, False
+    assert leaf.tick() == "FAILURE"
+    ready[0] = True  # asked once more, now that the node is there
     assert leaf.tick() == leaf.tick() == "RUNNING"
     ready[0] = False
+    assert leaf.tick() == "FAILURE"
+    ready[0] = True  # it was started anew, and will not answer what the one before was asked
     assert leaf.tick() == "FAILURE"
