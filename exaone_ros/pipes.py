@@ -81,6 +81,8 @@ def _is_unwritable(stream: TextIO, error: OSError) -> bool:
         stream.flush()
     except OSError as again:
         return again.errno == error.errno
+    except ValueError:  # closed by the command itself
+        return False
     return False
 
 

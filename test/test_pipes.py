@@ -121,6 +121,20 @@ def test_other_full_disks_are_errors(error: OSError) -> None:
     assert caught.value is error
 
 
+def test_an_error_behind_a_closed_output_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = TimeoutError(errno.ETIMEDOUT, "a server said nothing")
+
+    @ends_with_its_reader
+    def main() -> None:
+        sys.stdout.close()
+        raise error
+
+    monkeypatch.setattr(sys, "stdout", Path(os.devnull).open("w"))
+    with pytest.raises(TimeoutError) as caught:
+        main()
+    assert caught.value is error
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_command_without_an_output_ends_as_it_would(monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
     """As `>&-` in a shell leaves it."""

@@ -40,7 +40,8 @@ class Capacity:
         chunk: most tokens of one row in one run; longer prompts are cut.
         visual_tokens: most visual tokens of one image, and of the images of one run.
         decode_profile: build kernels for the decode step beside those for prefill. Costs a second copy of some weights
-            (FP16 weights doubled with TensorRT-RTX 1.7; measured).
+            (FP16 weights doubled with TensorRT-RTX 1.7; measured). For steps of one token a row only: those with drafts
+            run on the kernels for prefill.
     """
 
     slots: int = 4
