@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import io
 import os
 import re
 import subprocess
@@ -129,7 +130,7 @@ def test_an_error_behind_a_closed_output_is_the_same_error(monkeypatch: pytest.M
         sys.stdout.close()
         raise error
 
-    monkeypatch.setattr(sys, "stdout", Path(os.devnull).open("w"))
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
     with pytest.raises(TimeoutError) as caught:
         main()
     assert caught.value is error
