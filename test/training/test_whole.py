@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_the_command_hands_on_its_options(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("exaone_ros.training.whole.carry_out", taken.append)
     run = str(tmp_path / "run")
     monkeypatch.setattr("exaone_ros.training.own_pictures.read_coco", lambda *_: None)  # test_own_pictures reads one
-    monkeypatch.setattr("exaone_ros.training.evaluate.own_examination", lambda _: None)
+    monkeypatch.setattr("exaone_ros.training.evaluate.own_examination", lambda _: SimpleNamespace(frames=lambda: ()))
     assert cli.main(["all", "--run", run, "--budget", "20", "--data", "mine.json", "--patience", "7"]) == 0
     assert (taken[0].run, taken[0].budget, taken[0].patience) == (Path(run), 20.0, 7)
     assert taken[0].start == bundled_model(), "one's own objects are taught to the bundled model"
