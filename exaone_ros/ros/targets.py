@@ -23,6 +23,8 @@ SET_BACK_S = 1.0
 """A joint whose state is this much older than its last one shows a clock that was set back, as by a reset."""
 MAX_POSE_GAP_S = 0.25
 """A posture is taken for that at the time of the image if it was measured at most this much before or after."""
+MAX_SILENCE_S = 1.0
+"""A joint that was measured longer than this before a posture was is unknown there: its driver has fallen silent."""
 MAX_DISTORTION, MAX_ASPECT_ERROR = 1e-6, 0.01
 """A coefficient up to which a lens counts as straight, and how far fx may be from fy."""
 
@@ -58,7 +60,7 @@ class TargetFinder:
 
     def __init__(self, kinematics: Kinematics, camera: str, plane_z_m: float) -> None:
         self._kinematics, self._camera, self._plane_z_m = kinematics, camera, plane_z_m
-        self._joints: deque[tuple[int, dict[str, float]]] = deque(maxlen=JOINT_HISTORY)
+        self._joints: deque[tuple[int, dict[str, float], dict[str, int]]] = deque(maxlen=JOINT_HISTORY)
         self._newest: dict[str, float] = {}
         self._stamps_ns: dict[str, int] = {}
         self._projection: tuple[float, float, float] | None = None
@@ -70,15 +72,15 @@ class TargetFinder:
         """Positions of some joints: drivers may publish those of one robot in several messages."""
         if any(stamp_ns < self._stamps_ns.get(name, stamp_ns) - SET_BACK_S * NS for name in positions):
             self._forget_behind(stamp_ns)
-        self._stamps_ns.update(dict.fromkeys(positions, stamp_ns))
+        self._stamps_ns = {**self._stamps_ns, **dict.fromkeys(positions, stamp_ns)}
         self._newest = {**self._newest, **positions}
         if not self._joints or not 0 <= stamp_ns - self._joints[-1][0] < JOINTS_EVERY_NS:
-            self._joints.append((stamp_ns, self._newest))
+            self._joints.append((stamp_ns, self._newest, self._stamps_ns))
 
     def _forget_behind(self, stamp_ns: int) -> None:
         """The clock was set back: what is later than this was measured, seen and decided before, in another world."""
         self._joints.clear()
-        self._stamps_ns.clear()
+        self._stamps_ns = {}
         if self._seen is not None and self._seen[0] > stamp_ns + MAX_POSE_GAP_S * NS:
             self._seen = None
         if self._decision is not None and self._decision[0] > stamp_ns + MAX_POSE_GAP_S * NS:
@@ -143,26 +145,34 @@ class TargetFinder:
             raise ActionError(self._no_projection or "no camera_info came yet: where a pixel looks is unknown")
         best = max(same, key=lambda s: s.score if s.score == s.score else 0.0)
         focal, cx, cy = self._projection
-        posture = self._posture(stamp_ns)
+        posture, silent_s = self._posture(stamp_ns)
         pose = self._kinematics.camera(self._camera, posture)
         if not all(map(math.isfinite, (*pose.position, *pose.rotation.flat))):
-            unknown = ", ".join(f"'{name}' at {value}" for name, value in posture.items() if not math.isfinite(value))
+            unknown = ", ".join(
+                f"'{name}' silent for {silent_s[name]:.2f} s" if name in silent_s else f"'{name}' at {value}"
+                for name, value in posture.items()
+                if not math.isfinite(value)
+            )
             raise ActionError(f"joint states have {unknown}: where the camera was is unknown")
         camera = PinholeCamera(focal, (cx, cy), pose.position, pose.rotation)
         return Target(label, on_plane(best.box, camera, self._plane_z_m, _shape(label)).top, stamp_ns)
 
-    def _posture(self, stamp_ns: int) -> dict[str, float]:
-        """The measured positions nearest to a time, as far as the model knows the joints."""
+    def _posture(self, stamp_ns: int) -> tuple[dict[str, float], dict[str, float]]:
+        """The measured positions nearest to a time, as far as the model knows the joints, and for how many seconds
+        those had been silent then whose driver was: their positions are NaN."""
         if not self._joints:
             raise ActionError("no joint states came yet: the camera's pose is unknown")
-        at_ns, positions = min(self._joints, key=lambda entry: abs(entry[0] - stamp_ns))
+        at_ns, positions, stamps_ns = min(self._joints, key=lambda entry: abs(entry[0] - stamp_ns))
         gap_s = abs(at_ns - stamp_ns) / NS
         if gap_s > MAX_POSE_GAP_S:
             raise ActionError(
                 f"the joint states nearest to the image are {gap_s:.2f} s away from it; allowed are "
                 f"{MAX_POSE_GAP_S:g} s: do camera and joint states have the same clock?"
             )
-        return {name: value for name, value in positions.items() if self._kinematics.knows(name)}
+        known = {name: value for name, value in positions.items() if self._kinematics.knows(name)}
+        silence_s = {name: (at_ns - stamps_ns.get(name, -math.inf)) / NS for name in known}
+        silent_s = {name: since_s for name, since_s in silence_s.items() if since_s > MAX_SILENCE_S}
+        return known | dict.fromkeys(silent_s, math.nan), silent_s
 
 
 def _shape(label: str) -> str:

@@ -120,6 +120,19 @@ def test_a_joint_without_a_number_is_named(finder: TargetFinder) -> None:
         finder.locate("mug", NOW, 2.0)
 
 
+def test_a_driver_that_fell_silent_is_named_where_its_joints_carry_the_camera(finder: TargetFinder) -> None:
+    seen = [Seen("red cylinder", box_of_cylinder(0.6, 0.1, 0.0), 0.9)]  # type: ignore[arg-type]
+    for step in range(1, 21):
+        finder.on_joints(NOW + step * NS // 10, HOME_RAD)  # which does not name the joint that turns the head
+    finder.on_detections(NOW + 2 * NS, seen)
+    with pytest.raises(ActionError, match=r"joint states have 'head_pan' silent for 2\.00 s: where the camera"):
+        finder.locate("red cylinder", NOW + 2 * NS, 2.0)
+    for step in range(21, 41):  # now arms and legs fall silent
+        finder.on_joints(NOW + step * NS // 10, {"head_pan": 0.0, "head_tilt": HOME_RAD["head_tilt"]})
+    finder.on_detections(NOW + 4 * NS, seen)
+    assert finder.locate("red cylinder", NOW + 4 * NS, 2.0).position == pytest.approx((0.6, 0.1, 0.9), abs=2e-3)
+
+
 def test_a_joint_without_a_number_that_does_not_carry_the_camera_does_no_harm(finder: TargetFinder) -> None:
     box = box_of_cylinder(0.6, 0.1, 0.3)
     for step, name in enumerate(("right_finger_0", "left_elbow"), start=1):  # as of a gripper without feedback
