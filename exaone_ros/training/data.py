@@ -164,6 +164,7 @@ def _perhaps_mirrored(rng: np.random.Generator, frame: LabelledFrame) -> Labelle
 
 
 def _serve(options: DataOptions, requests: multiprocessing.Queue, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+    answers.cancel_join_thread()  # what waits to be sent to a trainer that was killed must not keep this process alive
     maker = BatchMaker(options)
     parent = multiprocessing.parent_process()
     while parent is not None and parent.is_alive():  # a trainer that was killed must not leave its workers behind
