@@ -59,6 +59,13 @@ class AnyTask(Task):
         return decoded
 
 
+FIELDS = (
+    "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "presence_penalty",
+    "seed", "response_format", "logprobs", "top_logprobs", "stream", "n", "chat_template_kwargs",
+)  # fmt: skip
+"""Of a request, those that are understood; another one is refused rather than passed over."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A chat-completion request, checked.
@@ -84,6 +91,11 @@ def read_request(body: Any) -> Asked:
     """
     if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
         raise TaskError("the request has no 'messages'; expected a chat completion")
+    unknown = sorted(key for key, value in body.items() if key not in FIELDS and value is not None)
+    if unknown:
+        raise TaskError(f"the request has {unknown}, which this server does not know; expected {', '.join(FIELDS)}")
+    if body.get("n") not in (None, 1):
+        raise TaskError(f"n is {body['n']!r}; expected 1, as this server gives one answer to a request")
     *system, user = body["messages"] or [{}]
     if any(message.get("role") != "system" or message.get("content") != SYSTEM for message in system):
         raise TaskError("messages: this server knows its own system text and one turn of the user; send no other")

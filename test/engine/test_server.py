@@ -527,6 +527,7 @@ def test_after_close_nothing_is_asked_and_bad_images_are_refused() -> None:
         ({"top_k": float("inf")}, "top_k is inf"), ({"seed": 1.5}, "seed is 1.5"), ({"top_k": True}, "top_k is True"),
         ({"logprobs": True, "top_logprobs": -1}, "top_logprobs is -1"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs is 21"), ({"temperature": 11}, "temperature is 11"),
+        ({"n": 2}, "n is 2"), ({"stop": ["."]}, r"has \['stop'\], which this server does not know"),
     ],
 )  # fmt: skip
 def test_a_request_out_of_range_is_refused_by_our_own_server(wrong: dict[str, Any], said: str) -> None:
