@@ -205,6 +205,13 @@ class ArmPeer:
             self._executor.create_task(lambda: self.node.destroy_client(client))
         return bool(response.success), str(response.message)
 
+    def begin(self, call: Callable[[], Any]) -> Any:
+        """What a call of the action client gives, made where answers come in.
+
+        From another thread an answer may be there before the client has noted that it waits for one; it is lost then.
+        """
+        return self.await_future(self._executor.create_task(call))
+
     def await_future(self, future: Any) -> Any:
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
@@ -221,12 +228,12 @@ class ArmPeer:
                 self.feedback.append(message.feedback)
                 self.changed.notify_all()
 
-        handle = self.await_future(self.client.send_goal_async(goal, feedback_callback=on_feedback))
+        handle = self.await_future(self.begin(lambda: self.client.send_goal_async(goal, feedback_callback=on_feedback)))
         assert handle.accepted
         return handle
 
     def result(self, handle: Any) -> RunPolicy.Result:
-        return self.await_future(handle.get_result_async()).result
+        return self.await_future(self.begin(handle.get_result_async)).result
 
     def run(self, **goal: Any) -> RunPolicy.Result:
         """Send a goal and wait for its end."""

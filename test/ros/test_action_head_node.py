@@ -126,7 +126,7 @@ def test_estop_holds_at_once_and_latches(tmp_path: Path) -> None:
         peer.feedback.clear()
         handle = peer.send_goal("wave")
         peer.wait(lambda: peer.feedback, "feedback of the new goal")
-        peer.await_future(handle.cancel_goal_async())
+        peer.await_future(peer.begin(handle.cancel_goal_async))
         assert peer.result(handle).stop == "cancelled"
 
 
@@ -135,11 +135,11 @@ def test_a_goal_that_was_cancelled_is_told_so_although_the_next_one_is_there(tmp
         ready(peer)
         for _ in range(10):  # the next one may come before the control loop has looked
             handle = peer.send_goal("stay")
-            cancelling = handle.cancel_goal_async()
+            cancelling = peer.begin(handle.cancel_goal_async)
             following = peer.send_goal("stay")
             peer.await_future(cancelling)
             assert peer.result(handle).stop in ("cancelled", "busy")
-            peer.await_future(following.cancel_goal_async())
+            peer.await_future(peer.begin(following.cancel_goal_async))
             assert peer.result(following).stop in ("cancelled", "busy")
 
 
