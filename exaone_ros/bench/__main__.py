@@ -76,9 +76,9 @@ def _memory(model: Path, options: argparse.Namespace, told: Callable[[int, int],
 
 def _control(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
     rows = []
-    for done, beside in enumerate((True, False), 1):
-        rows.append(control_loop.measure(model, options.threads, options.commands, beside=beside))
-        told(done, 2)
+    for done, variant in enumerate(control_loop.VARIANTS, 1):
+        rows.append(control_loop.measure(model, options.threads, options.commands, **variant))
+        told(done, len(control_loop.VARIANTS))
     return rows
 
 

@@ -3,7 +3,8 @@
 Simulator, perception on every frame that its engine can take, and the action head at 30 Hz run as processes of their
 own; a fourth is the operator and the robot's controller in one, and times what reaches it. The head is the sine.
 
-`python -m exaone_ros.bench.control_loop` measures this alone, with and without perception.
+`python -m exaone_ros.bench.control_loop` measures this alone: as shipped, without real-time priority, and without
+perception.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from exaone_ros.view.tally import percentiles
 
 FPS = 30.0
 NAMESPACE = "/bench"
+VARIANTS: tuple[dict[str, Any], ...] = ({"beside": True}, {"beside": True, "realtime": False}, {"beside": False})
+"""Arguments of `measure`: as shipped; without real-time priority; without perception."""
 PATIENCE = {
     "state_timeout_s": 5.0, "heartbeat_timeout_s": 5.0, "head_timeout_s": 10.0, "starve_timeout_s": 10.0,
     "max_observation_age_s": 5.0, "max_lag_s": 5.0,
@@ -41,7 +44,13 @@ way: {kind: decide, instruction: "Is the way clear?", options: [clear, blocked, 
 
 
 def measure(
-    model: Path, threads: int, commands: int = 900, stops: int = 20, timeout_s: float = 180.0, beside: bool = True
+    model: Path,
+    threads: int,
+    commands: int = 900,
+    stops: int = 20,
+    timeout_s: float = 180.0,
+    beside: bool = True,
+    realtime: bool = True,
 ) -> dict[str, Any]:
     """Figures of the control loop, in milliseconds.
 
@@ -52,6 +61,7 @@ def measure(
         stops: how often the emergency stop is pressed.
         timeout_s: for each wait of the probe.
         beside: False leaves perception out, for comparison.
+        realtime: False asks for no real-time priority of the loop, for comparison.
 
     Raises:
         ExaoneError: a process ended early or took too long; the message holds the logs' tails.
@@ -66,6 +76,8 @@ def measure(
                 "image_topic": "head_camera/image_raw",
             }  # fmt: skip
         nodes["action_head"] = {"head": "sine", "sine_joint": "right_elbow", "sine_frequency_hz": 0.5, **PATIENCE}
+        if not realtime:
+            nodes["action_head"]["loop_priority"] = 0
         environment = domain_of_its_own(5)
         children = [
             stack.enter_context(Child(node, node_arguments(NAMESPACE, values), folder / f"{node}.log", environment))
@@ -77,7 +89,7 @@ def measure(
         if probe.process.wait() != 0:
             logs = "\n".join(f"--- {child.node}\n{child.tail()}" for child in [probe, *children])
             raise ExaoneError(f"the control loop could not be measured; the logs end with:\n{logs}")
-        return figures(json.loads(probe.tail(1))) | {"perception_beside": beside}
+        return figures(json.loads(probe.tail(1))) | {"perception_beside": beside, "realtime_asked": realtime}
 
 
 def figures(measured: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +106,7 @@ def figures(measured: Mapping[str, Any]) -> dict[str, Any]:
         "loop_jitter_p95": round(max(measured["loop_jitter_p95_ms"], default=float("nan")), 2),
         "arrival_jitter": percentiles(np.abs(between_ms - period_ms)),
         "estop_to_hold": percentiles(estop_ms) | {"max": round(float(estop_ms.max(initial=0.0)), 2)},
+        "scheduling": measured["scheduling"],
         "within_one_period": int((estop_ms <= period_ms).sum()),
         "commands": len(measured["arrivals_s"]),
         "stops": len(estop_ms),
@@ -102,7 +115,7 @@ def figures(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 @ends_with_its_reader
 def main() -> int:
-    """Measure with and without perception; prints JSON."""
+    """Measure every variant; prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench.control_loop")
     parser.add_argument("--model", type=Path, help="checkpoint directory (default: the bundled one)")
     parser.add_argument("--threads", type=int, default=2)
@@ -110,8 +123,8 @@ def main() -> int:
     parser.add_argument("--stops", type=int, default=20)
     options = parser.parse_args()
     model = options.model or share_path("models/exaone4_5-tabletop-tiny")
-    for beside in (True, False):
-        result = measure(model, options.threads, options.commands, options.stops, beside=beside)
+    for variant in VARIANTS:
+        result = measure(model, options.threads, options.commands, options.stops, **variant)
         sys.stdout.write(json.dumps(result) + "\n")
         sys.stdout.flush()
     return 0

@@ -32,7 +32,7 @@ from exaone_ros.ros import qos
 from exaone_ros.ros.action_inputs import ActionInputs
 from exaone_ros.ros.action_messages import chunk_message, result_message, trajectory_message
 from exaone_ros.ros.action_settings import PARAMETERS, ActionSettings
-from exaone_ros.ros.control_loop import ControlLoop
+from exaone_ros.ros.control_loop import NORMAL, ControlLoop
 from exaone_ros.ros.diagnostics import DiagnosticsThread
 from exaone_ros.ros.lifecycle import ManagedNode
 from exaone_ros.ros.meter import Meter
@@ -120,10 +120,21 @@ class ActionHeadNode(ManagedNode):
     def start(self) -> None:
         """Begin to tick, and take goals."""
         assert self._settings is not None
+        priority = self._settings.values["loop_priority"]
         self._loop = ControlLoop(
-            self._settings.robot.spec.dt_s, self._tick, self._meter, self._log_error, self._on_failing
+            self._settings.robot.spec.dt_s,
+            self._tick,
+            self._meter,
+            self._log_error,
+            self._on_failing,
+            priority=priority,
         )
         self._loop.start()
+        if priority and self._loop.scheduling.startswith(NORMAL):
+            self.get_logger().warning(
+                f"the control loop is scheduled as {self._loop.scheduling}, so a busy machine will delay its commands; "
+                f"docs/vla.md says how to permit it, 'loop_priority: 0' asks for none"
+            )
 
     def stop(self) -> None:
         """End the goal and hold; then no command is published any more."""
@@ -287,7 +298,7 @@ class ActionHeadNode(ManagedNode):
 
     def _statuses(self) -> list[DiagnosticStatus]:
         """In the diagnostics thread."""
-        runner, reading = self._runner, self._meter.read()
+        runner, loop, reading = self._runner, self._loop, self._meter.read()
         estop = self._estop_latched
         outcome = self._last_outcome
         gate = "open" if runner is not None and runner.gate.is_open else "closed"
@@ -298,6 +309,7 @@ class ActionHeadNode(ManagedNode):
             "last_stop": outcome.reason.value if outcome else "",
             "head": runner.head.name if runner else "",
             "spec": runner.spec.hash if runner else "",
+            "loop.scheduling": loop.scheduling if loop else "",
             **{name: str(total) for name, total in sorted(reading.totals.items())},
         }
         for name, both in reading.samples.items():

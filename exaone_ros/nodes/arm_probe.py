@@ -30,7 +30,7 @@ from exaone_ros.ros import qos
 from exaone_ros.ros.listen import spinning
 
 HEARTBEAT_HZ = 10.0
-JITTER = "loop.jitter_s.p95"
+JITTER, SCHEDULING = "loop.jitter_s.p95", "loop.scheduling"
 T = TypeVar("T")
 
 
@@ -41,6 +41,7 @@ class ArmProbe(Node):
         arrivals_s: when each command came, by the monotonic clock.
         moving: the newest command is another one than the one before.
         jitter_ms: p95 of the control loop over its last seconds, as diagnostics gave it each time.
+        scheduling: of the control loop, as diagnostics gave it last.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -50,6 +51,7 @@ class ArmProbe(Node):
         self.arrivals_s: list[float] = []
         self.moving = False
         self.jitter_ms: list[float] = []
+        self.scheduling = ""
         self._last: list[float] = []
         self._client = ActionClient(self, RunPolicy, "run_policy")
         self._reset = self.create_client(Trigger, "reset_estop")
@@ -72,6 +74,7 @@ class ArmProbe(Node):
             if status.name.endswith("action_head: gate") and JITTER in values:
                 with self.changed:
                     self.jitter_ms.append(float(values[JITTER].split()[0]))
+                    self.scheduling = values[SCHEDULING]
 
     def wait(self, find: Callable[[], T | None], what: str) -> T:
         """Wait until `find` finds something.
@@ -162,7 +165,12 @@ def measure(node: ArmProbe, commands: int, stops: int) -> dict[str, Any]:
         if reason != RunPolicy.Result.STOP_ESTOP:
             raise ExaoneError(f"the goal ended with '{reason}'; expected '{RunPolicy.Result.STOP_ESTOP}'")
         node.release()
-    return {"arrivals_s": arrivals_s, "loop_jitter_p95_ms": jitter_ms, "estop_to_hold_s": latencies_s}
+    return {
+        "arrivals_s": arrivals_s,
+        "loop_jitter_p95_ms": jitter_ms,
+        "estop_to_hold_s": latencies_s,
+        "scheduling": node.scheduling,
+    }
 
 
 @ends_with_its_reader

@@ -52,6 +52,9 @@ PARAMETERS = (
               minimum=0.05, maximum=60.0),
     Parameter("max_lag_s", 0.5, "How far the robot may be from its command, in seconds at full speed.", unit="s",
               minimum=0.05, maximum=10.0),
+    Parameter("loop_priority", 50, "Real-time priority (SCHED_FIFO) of the control loop's thread, as ros2_control's; "
+              "0 = none. Where the system does not permit it, the loop runs without, and diagnostics say so.",
+              minimum=0, maximum=99),
     Parameter("autostart", True, "Configure and activate at start, without a lifecycle manager."),
 )  # fmt: skip
 

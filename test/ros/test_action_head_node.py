@@ -108,6 +108,7 @@ def test_estop_holds_at_once_and_latches(tmp_path: Path) -> None:
         handle = peer.send_goal("wave")
         peer.wait(lambda: len(peer.commands) > 20, "the arm to move")
         peer.wait(lambda: peer._diagnostics.get("gate") == "open", "the gate in diagnostics")
+        assert peer._diagnostics["loop.scheduling"].startswith(("fifo 50", "normal: "))
         peer.press_estop()
         result = peer.result(handle)
         assert result.stop == RunPolicy.Result.STOP_ESTOP
