@@ -83,8 +83,8 @@ in the last.
 The action head commands at 30 Hz, a period of {control[0]["period_ms"]} ms, while the simulator renders 10 images per
 second and perception answers three questions on every frame that it can take; then the same with `loop_priority: 0`,
 and without perception. Jitter is the distance from one period: of the loop's own ticks (the worst p95 of 10 s), and of
-the commands where another process, scheduled as any, receives them. The emergency stop is timed from its message, sent by
-that process, to the first command that holds, received there.
+the commands where another process, scheduled as any, receives them. The emergency stop is timed from its message, sent
+by that process, to the first command that holds, received there.
 
 | perception | loop's thread | jitter p95 ms | arrival jitter p50 / p95 | stop to hold p50 / p95 / max | in one period |
 |---|---|---|---|---|---|
