@@ -65,8 +65,10 @@ class ControlLoop:
             self._thread.join()
 
     def _run(self) -> None:
-        self.scheduling = _schedule(self._priority)
-        self._started.set()
+        try:
+            self.scheduling = _schedule(self._priority)
+        finally:
+            self._started.set()  # `start` waits for it, whatever happens here
         due_s = time.monotonic() + self._period_s
         last_s: float | None = None
         failed = 0
@@ -106,8 +108,10 @@ def _schedule(priority: int) -> str:
         return NORMAL
     if not hasattr(os, "sched_setscheduler"):
         return f"{NORMAL}: this system has no SCHED_FIFO"
+    # The priority is this thread's alone: what it may start, within a publisher for instance, does not inherit it.
+    policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))  # 0: of this thread, on Linux
-    except PermissionError:
-        return f"{NORMAL}: SCHED_FIFO {priority} is not permitted"
+        os.sched_setscheduler(0, policy, os.sched_param(priority))  # 0: of this thread, on Linux
+    except OSError as error:  # not permitted; or a sandbox or C library that has no other policy than the normal one
+        return f"{NORMAL}: SCHED_FIFO {priority} was refused: {error.strerror}"
     return f"fifo {priority}"

@@ -8,6 +8,7 @@ import numpy as np
 import onnx  # noqa: F401  (the tests need it; without it they are not collected)
 import onnxruntime  # noqa: F401
 import pytest
+import yaml
 
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
@@ -55,3 +56,8 @@ def test_what_a_head_needs_is_asked_for(tmp_path: Path) -> None:
     assert settings(head="sine").make_head().name == "sine_stub"
     assert settings(head="reach").make_head().name == "reach_stub"
     assert settings(head="reach").needs_target
+
+
+def test_the_yaml_lists_every_parameter_with_its_default() -> None:
+    listed = yaml.safe_load(share_path("config/action_head.yaml").read_text())["/**"]["ros__parameters"]
+    assert listed == {parameter.name: parameter.default for parameter in PARAMETERS}
