@@ -77,6 +77,7 @@ class BoxTracker:
         self._max_age_ns = max_age_ns
         self._moments: OrderedDict[int, _Moment] = OrderedDict()
         self._next_number = 1
+        self._shape: tuple[int, ...] = ()
         self._scale = 1.0
         self._looked_ns: int | None = None
         self.dropped = 0
@@ -101,10 +102,11 @@ class BoxTracker:
         if newest_ns is not None and newest_ns - SET_BACK_NS <= stamp_ns <= newest_ns:
             return None
         grey = grey_of(rgb)
-        if newest_ns is not None and (stamp_ns < newest_ns or grey.shape != self._moments[newest_ns].grey.shape):
+        # By the image's own size: two that differ may be equal as grey images, and boxes are in pixels of the image.
+        if newest_ns is not None and (stamp_ns < newest_ns or rgb.shape != self._shape):
             self._moments.clear()
             self._looked_ns = newest_ns = None
-        self._scale = rgb.shape[1] / grey.shape[1]
+        self._shape, self._scale = rgb.shape, rgb.shape[1] / grey.shape[1]
         moment = _Moment(grey)
         if newest_ns is not None:
             last = self._moments[newest_ns]

@@ -128,6 +128,16 @@ def test_a_clock_set_back_and_another_image_size_begin_anew() -> None:
     assert tracker.on_image(S + FRAME, texture(0, (120, 160))) == ()
 
 
+def test_a_camera_that_changes_its_resolution_begins_anew_although_the_images_that_are_followed_are_alike() -> None:
+    tracker = BoxTracker(S)
+    tracker.on_image(1, texture(0, (480, 640)))
+    tracker.on_look(1, [seen()])
+    assert len(tracker.on_image(FRAME, texture(0, (480, 640))) or ()) == 1
+    assert tracker.on_image(2 * FRAME, texture(0, (960, 1280))) == ()  # both are followed at 320 x 240
+    assert not tracker.on_look(FRAME, [seen()])  # an answer in pixels of the image before
+    assert tracker.on_look(2 * FRAME, [seen()])
+
+
 def test_an_image_that_is_repeated_or_was_overtaken_changes_nothing() -> None:
     tracker, image = BoxTracker(S), texture()
     tracker.on_image(5 * S, image)
