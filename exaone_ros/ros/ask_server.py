@@ -46,6 +46,9 @@ class AskServer:
             goal_callback=lambda _: GoalResponse.ACCEPT,
             handle_accepted_callback=self._begin,
             cancel_callback=self._cancel,
+            goal_service_qos_profile=qos.many_calls(),
+            result_service_qos_profile=qos.many_calls(),
+            cancel_service_qos_profile=qos.many_calls(),
             feedback_pub_qos_profile=qos.streamed_text(),
             result_timeout=RESULT_KEPT_S,
         )

@@ -67,6 +67,20 @@ def streamed_text() -> QoSProfile:
     )
 
 
+def many_calls() -> QoSProfile:
+    """For services that many may call at the same moment.
+
+    With the ten that a service keeps otherwise, the eleventh call that comes while the executor is at something else is
+    lost without a word: its client waits for ever.
+    """
+    return QoSProfile(
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1000,
+    )
+
+
 def diagnostics() -> QoSProfile:
     """For /diagnostics, as diagnostic_updater publishes it."""
     return QoSProfile(reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST, depth=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from peer import PATIENCE_S, Peer
@@ -20,9 +21,12 @@ class Goal:
         self.peer, self.feedback, self._done = client.peer, [], threading.Event()
         self.handle: Any = None
         self.answer: Any = None
-        client.peer.run(
-            lambda: client.client.send_goal_async(goal, self._on_feedback).add_done_callback(self._on_taken)
-        )
+        self._client, self._goal = client, goal
+
+    def send(self) -> None:
+        """On the executor's thread."""
+        sent = self._client.client.send_goal_async(self._goal, self._on_feedback)
+        sent.add_done_callback(self._on_taken)
 
     def _on_feedback(self, message: Any) -> None:
         with self.peer.changed:
@@ -55,11 +59,32 @@ class AskClient:
         self.client: Any = None
 
         def make() -> None:
-            self.client = ActionClient(peer.node, Ask, "ask", feedback_sub_qos_profile=qos.streamed_text())
+            self.client = ActionClient(
+                peer.node,
+                Ask,
+                "ask",
+                feedback_sub_qos_profile=qos.streamed_text(),
+                goal_service_qos_profile=qos.many_calls(),
+                result_service_qos_profile=qos.many_calls(),
+                cancel_service_qos_profile=qos.many_calls(),
+            )
 
         peer.run(make)
         assert self.client.wait_for_server(PATIENCE_S)
 
     def ask(self, task: Task, *cameras: str) -> Goal:
         """Send a goal."""
-        return Goal(self, Ask.Goal(task=task, cameras=list(cameras)))
+        goal = Goal(self, Ask.Goal(task=task, cameras=list(cameras)))
+        self.peer.run(goal.send)
+        return goal
+
+    def ask_at_once(self, tasks: Sequence[Task]) -> list[Goal]:
+        """Send several goals without looking at anything that comes back meanwhile."""
+        goals = [Goal(self, Ask.Goal(task=task)) for task in tasks]
+
+        def send() -> None:
+            for goal in goals:
+                goal.send()
+
+        self.peer.run(send)
+        return goals

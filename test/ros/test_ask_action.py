@@ -119,3 +119,13 @@ def test_more_goals_than_may_be_are_refused_as_busy(tmp_path: Path) -> None:
         first = client.ask(WAY)  # waits for an image
         assert client.ask(WAY).result()[1].error_code == Ask.Result.ERROR_BUSY
         pair.peer.stream(RED, lambda: first.answer, "an answer to the first")
+
+
+def test_no_goal_of_many_that_come_at_once_is_lost(tmp_path: Path) -> None:
+    """With the ten calls that a service keeps by default, most of these would get neither an answer nor a refusal."""
+    with perceiving(tmp_path, max_asks=64) as pair:
+        peer, client = pair.peer, AskClient(pair.peer)
+        peer.warm_up()
+        goals = client.ask_at_once([WAY] * 60)
+        peer.stream(RED, lambda: all(goal.answer for goal in goals), "the ends of all goals")
+        assert {goal.answer.result.error_code for goal in goals} == {Ask.Result.ERROR_NONE}
