@@ -24,47 +24,27 @@ def newest_image(reliability: Reliability = "reliable") -> QoSProfile:
     than its shared-memory segment, and best effort then loses every second image. A reliable subscription does not
     match a best-effort publisher; such a camera needs ``best_effort``.
     """
-    return QoSProfile(
-        reliability=_RELIABILITY[reliability],
-        durability=DurabilityPolicy.VOLATILE,
-        history=HistoryPolicy.KEEP_LAST,
-        depth=1,
-    )
+    return _keep_last(1, reliability)
 
 
 def every_image(reliability: Reliability = "reliable") -> QoSProfile:
     """For subscribing to images of which each may matter: a few wait while one is being worked on."""
-    return QoSProfile(
-        reliability=_RELIABILITY[reliability],
-        durability=DurabilityPolicy.VOLATILE,
-        history=HistoryPolicy.KEEP_LAST,
-        depth=5,
-    )
+    return _keep_last(5, reliability)
 
 
 def published_image() -> QoSProfile:
     """For publishing images: reliable, so that subscriptions of either kind match; few kept."""
-    return QoSProfile(reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST, depth=2)
+    return _keep_last(2)
 
 
 def answers() -> QoSProfile:
     """For detections, counts and decisions: none is lost, late comers get no old ones (old is not fresh)."""
-    return QoSProfile(
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.VOLATILE,
-        history=HistoryPolicy.KEEP_LAST,
-        depth=10,
-    )
+    return _keep_last(10)
 
 
 def streamed_text() -> QoSProfile:
     """For text that comes in pieces, each of which matters: as many wait for a slow reader as one answer has."""
-    return QoSProfile(
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.VOLATILE,
-        history=HistoryPolicy.KEEP_LAST,
-        depth=1000,
-    )
+    return _keep_last(1000)
 
 
 def many_calls() -> QoSProfile:
@@ -83,16 +63,19 @@ def many_calls() -> QoSProfile:
 
 def diagnostics() -> QoSProfile:
     """For /diagnostics, as diagnostic_updater publishes it."""
-    return QoSProfile(reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST, depth=10)
+    return _keep_last(10)
 
 
 def latched() -> QoSProfile:
     """For what holds until it is said anew, e.g. the tasks: late comers get the newest."""
+    return _keep_last(1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def _keep_last(
+    depth: int, reliability: Reliability = "reliable", durability: DurabilityPolicy = DurabilityPolicy.VOLATILE
+) -> QoSProfile:
     return QoSProfile(
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL,
-        history=HistoryPolicy.KEEP_LAST,
-        depth=1,
+        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=_RELIABILITY[reliability], durability=durability
     )
 
 
