@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from exaone_ros.action.spec import NS
 
 SET_BACK_S = 1.0
-"""A part this much older than the one before shows a clock that was set back, as by a reset."""
+"""A joint whose state is this much older than its last one shows a clock that was set back, as by a reset."""
 
 
 class JointParts:

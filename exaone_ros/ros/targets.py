@@ -15,12 +15,11 @@ from exaone_ros.action.localise import BALL, CUBE, CYLINDER, PinholeCamera, on_p
 from exaone_ros.action.observation import Target
 from exaone_ros.action.spec import NS
 from exaone_ros.errors import ActionError
+from exaone_ros.ros.joint_parts import SET_BACK_S
 from exaone_ros.sim.vocabulary import parse
 
 JOINT_HISTORY, JOINTS_EVERY_NS = 2000, 5_000_000
 """Postures kept, and how far apart at least: 10 s of them at any rate of the joint states."""
-SET_BACK_S = 1.0
-"""A joint whose state is this much older than its last one shows a clock that was set back, as by a reset."""
 MAX_POSE_GAP_S = 0.25
 """A posture is taken for that at the time of the image if it was measured at most this much before or after."""
 MAX_SILENCE_S = 1.0
@@ -29,6 +28,8 @@ MAX_DISTORTION, MAX_ASPECT_ERROR = 1e-6, 0.01
 """A coefficient up to which a lens counts as straight, and how far fx may be from fy."""
 
 Box = tuple[float, float, float, float]
+Posture = dict[str, tuple[float, float]]
+"""Of each joint the stamp of its newest state (ns; -inf: of before the clock was set back) and its position."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,8 @@ class TargetFinder:
 
     def __init__(self, kinematics: Kinematics, camera: str, plane_z_m: float) -> None:
         self._kinematics, self._camera, self._plane_z_m = kinematics, camera, plane_z_m
-        self._joints: deque[tuple[int, dict[str, float], dict[str, int]]] = deque(maxlen=JOINT_HISTORY)
-        self._newest: dict[str, float] = {}
-        self._stamps_ns: dict[str, int] = {}
+        self._joints: deque[tuple[int, Posture]] = deque(maxlen=JOINT_HISTORY)
+        self._newest: Posture = {}
         self._projection: tuple[float, float, float] | None = None
         self._no_projection = ""
         self._seen: tuple[int, tuple[Seen, ...]] | None = None
@@ -70,17 +70,17 @@ class TargetFinder:
 
     def on_joints(self, stamp_ns: int, positions: Mapping[str, float]) -> None:
         """Positions of some joints: drivers may publish those of one robot in several messages."""
-        if any(stamp_ns < self._stamps_ns.get(name, stamp_ns) - SET_BACK_S * NS for name in positions):
+        own = {name: (stamp_ns, position) for name, position in positions.items()}
+        if any(stamp_ns < self._newest[name][0] - SET_BACK_S * NS for name in own if name in self._newest):
             self._forget_behind(stamp_ns)
-        self._stamps_ns = {**self._stamps_ns, **dict.fromkeys(positions, stamp_ns)}
-        self._newest = {**self._newest, **positions}
+        self._newest = self._newest | own
         if not self._joints or not 0 <= stamp_ns - self._joints[-1][0] < JOINTS_EVERY_NS:
-            self._joints.append((stamp_ns, self._newest, self._stamps_ns))
+            self._joints.append((stamp_ns, self._newest))
 
     def _forget_behind(self, stamp_ns: int) -> None:
         """The clock was set back: what is later than this was measured, seen and decided before, in another world."""
         self._joints.clear()
-        self._stamps_ns = {}
+        self._newest = {name: (-math.inf, position) for name, (_, position) in self._newest.items()}
         if self._seen is not None and self._seen[0] > stamp_ns + MAX_POSE_GAP_S * NS:
             self._seen = None
         if self._decision is not None and self._decision[0] > stamp_ns + MAX_POSE_GAP_S * NS:
@@ -162,17 +162,17 @@ class TargetFinder:
         those had been silent then whose driver was: their positions are NaN."""
         if not self._joints:
             raise ActionError("no joint states came yet: the camera's pose is unknown")
-        at_ns, positions, stamps_ns = min(self._joints, key=lambda entry: abs(entry[0] - stamp_ns))
+        at_ns, posture = min(self._joints, key=lambda entry: abs(entry[0] - stamp_ns))
         gap_s = abs(at_ns - stamp_ns) / NS
         if gap_s > MAX_POSE_GAP_S:
             raise ActionError(
                 f"the joint states nearest to the image are {gap_s:.2f} s away from it; allowed are "
                 f"{MAX_POSE_GAP_S:g} s: do camera and joint states have the same clock?"
             )
-        known = {name: value for name, value in positions.items() if self._kinematics.knows(name)}
-        silence_s = {name: (at_ns - stamps_ns.get(name, -math.inf)) / NS for name in known}
+        known = {name: joint for name, joint in posture.items() if self._kinematics.knows(name)}
+        silence_s = {name: (at_ns - measured_ns) / NS for name, (measured_ns, _) in known.items()}
         silent_s = {name: since_s for name, since_s in silence_s.items() if since_s > MAX_SILENCE_S}
-        return known | dict.fromkeys(silent_s, math.nan), silent_s
+        return {name: math.nan if name in silent_s else position for name, (_, position) in known.items()}, silent_s
 
 
 def _shape(label: str) -> str:

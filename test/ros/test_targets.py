@@ -75,6 +75,13 @@ def test_what_was_before_a_reset_is_forgotten(finder: TargetFinder) -> None:
     assert finder.locate("red cylinder", NOW, 2.0).position == pytest.approx((0.6, 0.1, 0.9), abs=2e-3)
 
 
+def test_a_joint_that_has_not_come_since_a_reset_is_unknown(finder: TargetFinder) -> None:
+    finder.on_joints(NOW - 10 * NS, HOME_RAD)  # which does not name the joint that turns the head
+    finder.on_detections(NOW - 10 * NS, [Seen("mug", (1.0, 1.0, 9.0, 9.0), 0.9)])
+    with pytest.raises(ActionError, match=r"joint states have 'head_pan' silent for inf s"):
+        finder.locate("mug", NOW - 10 * NS, 2.0)
+
+
 def test_a_driver_with_a_clock_of_its_own_makes_nobody_forget(finder: TargetFinder) -> None:
     for step in range(3):
         finder.on_joints(5 * NS + step, {"right_finger_0": 0.01})
