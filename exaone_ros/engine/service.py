@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 
 from exaone_ros.engine.answers import TaskAnswer
@@ -220,8 +221,7 @@ class EngineService:
             self._refusal = self._refusal or error
             tickets = list(self._open)
             self._open.clear()
-        for ticket in tickets:
-            ticket.settle(TaskAnswer(ticket.request.task, Outcome.FAILED, error=error, latency_s=ticket.age_s))
+        _fail(tickets, error)
 
     def _fail_lost(self, error: EngineError) -> None:
         """Fail what the scheduler, which has nothing left, forgot in a step that failed: nobody else would."""
@@ -229,8 +229,7 @@ class EngineService:
             lost = [ticket for ticket, job in self._open.items() if job not in self._inbox]
             for ticket in lost:
                 del self._open[ticket]
-        for ticket in lost:
-            ticket.settle(TaskAnswer(ticket.request.task, Outcome.FAILED, error=error, latency_s=ticket.age_s))
+        _fail(lost, error)
 
     def _take(self) -> bool:
         """Wait until there is something to do; False: the service ends."""
@@ -267,3 +266,8 @@ class EngineService:
             _log.error("%s", hung)
             self._fail_open(hung)
             return
+
+
+def _fail(tickets: Sequence[Ticket], error: EngineError) -> None:
+    for ticket in tickets:
+        ticket.settle(TaskAnswer(ticket.request.task, Outcome.FAILED, error=error, latency_s=ticket.age_s))
