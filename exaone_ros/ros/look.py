@@ -11,6 +11,7 @@ from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.ticket import Ticket
 from exaone_ros.errors import EngineBusy, EngineError
 from exaone_ros.ros.camera import Camera, CameraFrame
+from exaone_ros.ros.freshness import Freshness
 from exaone_ros.ros.schedule import runs_beside
 from exaone_ros.tasks import StandingTask
 
@@ -135,6 +136,10 @@ class Look:
     def busy_s(self) -> float:
         """How long it has been worked on."""
         return time.perf_counter() - self.taken_s
+
+    def of_before_reset(self, rule: Freshness, now_ns: int) -> bool:
+        """The clock has gone back since: the camera has noticed, or, where no image has come, the clock says so."""
+        return self.frame.epoch != self.camera.epoch or rule.ahead(self.frame.stamp_ns, now_ns)
 
     def settle(self, group: Group, index: int, answer: TaskAnswer) -> bool:
         """Take note of an answer; True where the group is complete by it."""

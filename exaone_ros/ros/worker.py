@@ -254,11 +254,10 @@ class PerceptionWorker:
         """Tell the engine of answers that could not be published any more."""
         now_ns, rule = self._now_ns(), self._freshness()
         for look in self._looks:
-            before_reset = look.frame.epoch != look.camera.epoch or rule.ahead(look.frame.stamp_ns, now_ns)
             standing = set(self._board.schedule(look.camera.name).tasks)
             for group in look.open:
                 late = now_ns > max(group.end_ns(look.frame.stamp_ns, rule.max_age_ns))
-                if late or before_reset or standing.isdisjoint(group.standing):
+                if late or look.of_before_reset(rule, now_ns) or standing.isdisjoint(group.standing):
                     group.cancel()
 
     def _deliver(self, look: Look, group: Group) -> None:
@@ -274,7 +273,7 @@ class PerceptionWorker:
         if self._stopping.is_set():
             return
         now_ns, rule = self._now_ns(), self._freshness()
-        if frame.epoch != camera.epoch or rule.ahead(frame.stamp_ns, now_ns):
+        if look.of_before_reset(rule, now_ns):
             camera.drop("before_reset", "the clock went back while a frame was being answered")
             return
         camera.meter.sample("age.answer_s", (now_ns - frame.stamp_ns) * 1e-9)
