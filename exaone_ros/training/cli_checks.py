@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import zipfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from exaone_ros.errors import CheckpointError, DatasetError, ExaoneError
@@ -103,6 +104,22 @@ def check_data(options: argparse.Namespace) -> None:
         )
     if options.images is not None and not options.images.is_dir():
         raise DatasetError(f"--images is {options.images}, which is no folder; expected that of the pictures")
+
+
+def check_only(given: Collection[str] | None, known: Sequence[str], what: str) -> None:
+    """The choice of `--only`; None = all.
+
+    Args:
+        given: names.
+        known: all that there are, in the order in which they are told.
+        what: they are, e.g. ``column``.
+
+    Raises:
+        ExaoneError: a name is unknown.
+    """
+    unknown = sorted(set(given or ()) - set(known))
+    if unknown:
+        raise ExaoneError(f"--only names the {what} {unknown[0]!r}, which is unknown; expected some of {list(known)}")
 
 
 def check_device(device: str) -> None:

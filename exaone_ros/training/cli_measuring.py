@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from exaone_ros.errors import ExaoneError
 from exaone_ros.sim.frame import LabelledFrame
-from exaone_ros.training.cli_checks import bundled_model, check_data, check_file, check_writable
+from exaone_ros.training.cli_checks import bundled_model, check_data, check_file, check_only, check_writable
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -52,11 +51,7 @@ def evaluate(options: argparse.Namespace) -> None:
     chosen = examinations(number)
     if options.data is not None:
         chosen[OWN_COLUMN] = own_examination(read_coco(options.data, options.images))
-    unknown = sorted(set(options.only or ()) - set(chosen))
-    if unknown:
-        raise ExaoneError(
-            f"--only names the column {unknown[0]!r}, which is unknown; expected some of {sorted(chosen)}"
-        )
+    check_only(options.only, sorted(chosen), "column")
     tables: dict[str, dict[str, dict[str, float]]] = {}
     report: dict[str, Any] = {
         "model": model.resolve().name,
@@ -123,11 +118,7 @@ def acceptance(options: argparse.Namespace) -> None:
 
     weights = fingerprint_of(model)
     wanted = possible(model) if options.only is None else options.only
-    unknown = sorted(set(wanted) - set(SETTINGS))
-    if unknown:
-        raise ExaoneError(
-            f"--only names the setting {unknown[0]!r}, which is unknown; expected some of {sorted(SETTINGS)}"
-        )
+    check_only(wanted, sorted(SETTINGS), "setting")
     if options.only is None and len(wanted) < len(SETTINGS):
         print(f"{model} has no MTP layer: measuring the settings that need none")
     images = [frame.image for frame in mujoco_frames("validation", options.frames)]
@@ -155,12 +146,7 @@ def stress(options: argparse.Namespace) -> None:
 
     if options.docs is not None:  # before minutes of measuring, not behind them
         place_of(options.docs, BEGIN, END)
-    unknown = sorted(set(options.only or ()) - set(conditions.CONDITIONS))
-    if unknown:
-        raise ExaoneError(
-            f"--only names the condition {unknown[0]!r}, which is unknown; expected some of "
-            f"{list(conditions.CONDITIONS)}"
-        )
+    check_only(options.only, list(conditions.CONDITIONS), "condition")
     chosen = [name for name in conditions.CONDITIONS if options.only is None or name in options.only]
     weights = fingerprint_of(model)
     report = conditions.report_of(model.resolve().name, weights, options.frames)
