@@ -18,9 +18,6 @@ class Late:
     silent_s: float
     allowed_s: float
 
-    def __str__(self) -> str:
-        return f"nothing from '{self.source}' for {self.silent_s:.3f} s; allowed are {self.allowed_s:g} s"
-
 
 class Watchdog:
     """Watches sources by the time their messages arrive, in a steady clock: a simulated clock may stand still.
