@@ -46,23 +46,22 @@ class Encoder:
     def __init__(self) -> None:
         self._tokenizer: Any = tokenizer.build_tokenizer()
         self.vocabulary_size: int = self._tokenizer.get_vocab_size()
-        self.ids = lru_cache(maxsize=50_000)(self._ids)
-        self._starts = lru_cache(maxsize=1_000)(self._starts_of)
+        self._encoded = lru_cache(maxsize=50_000)(self._encode)
 
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+    def _encode(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The id of each token, and the index of its first character."""
+        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        return tuple(encoded.ids), tuple(start for start, _ in encoded.offsets)
 
-    def _starts_of(self, text: str) -> list[int]:
-        """Index of the first character of each token."""
-        return [start for start, _ in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+    def ids(self, text: str) -> tuple[int, ...]:
+        return self._encoded(text)[0]
 
     def text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def last_token(self, text: str, end: int) -> int:
         """Index of the token of `text` in which its character `end` - 1 ends."""
-        starts = self._starts(text)
-        return bisect.bisect_left(starts, end) - 1
+        return bisect.bisect_left(self._encoded(text)[1], end) - 1
 
     @property
     def head(self) -> list[int]:

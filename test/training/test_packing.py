@@ -188,3 +188,21 @@ def test_names_in_a_decision_point_at_what_they_mean(encoder: Encoder, flat_fram
                 pointed += 1
             spelled += any(name != name.lower() for name, _ in question.points)
     assert pointed > 100 and right > 200 and spelled > 0
+
+
+def test_a_prompt_is_tokenized_once_for_its_tokens_and_for_where_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, asked = Encoder(), []
+    encode = encoder._tokenizer.encode
+
+    class Counting:
+        def encode(self, text: str, **options: Any) -> Any:
+            asked.append(text)
+            return encode(text, **options)
+
+    monkeypatch.setattr(encoder, "_tokenizer", Counting())
+    pack_row(encoder, [QUESTIONS[3]], 300)
+    prompt = QUESTIONS[3].task.prompt()
+    assert asked.count(prompt) == 1
+    assert encoder.ids(prompt) == tuple(encode(prompt, add_special_tokens=False).ids)
+    offsets = encode(prompt, add_special_tokens=False).offsets
+    assert all(encoder.last_token(prompt, end) == at for at, (start, end) in enumerate(offsets) if start < end)
