@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -97,13 +98,20 @@ def test_while_the_engine_is_busy_only_the_newest_frame_waits() -> None:
     assert b.total("dropped.replaced") == 3 and b.total("frames.received") == 5
 
 
-def test_a_frame_that_grew_old_while_it_waited_is_not_answered() -> None:
+@contextmanager
+def one_waits_behind_another() -> Iterator[tuple[Bench, GatedEngine]]:
+    """The engine is at one frame, and there is a newer one."""
     engine = GatedEngine()
     with bench(engine, tasks=TASKS[:1]) as b:
         b.offer()
         engine.wait_entered(1)
         b.now_ns += S // 10
-        b.offer()  # waits behind the first
+        b.offer()
+        yield b, engine
+
+
+def test_a_frame_that_grew_old_while_it_waited_is_not_answered() -> None:
+    with one_waits_behind_another() as (b, engine):
         b.now_ns += 2 * S
         b.wait("dropped.late")  # the first: it was cancelled
         b.wait("dropped.stale")  # the second
@@ -152,12 +160,7 @@ def test_what_was_seen_before_a_reset_of_the_clock_is_not_published_after_it() -
 
 
 def test_after_a_reset_of_the_clock_that_no_image_has_followed_nothing_of_before_is_answered() -> None:
-    engine = GatedEngine()
-    with bench(engine, tasks=TASKS[:1]) as b:
-        b.offer()
-        engine.wait_entered(1)
-        b.now_ns += S // 10
-        b.offer()  # waits behind the first
+    with one_waits_behind_another() as (b, engine):
         b.now_ns = 1 * S  # the camera, silent since, has not noticed
         b.wait("dropped.before_reset", 2)
         assert b.cameras[""].recent() == [] and b.cameras[""].waiting is None
