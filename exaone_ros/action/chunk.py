@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from exaone_ros.action.observation import Observation, read_only
 from exaone_ros.action.spec import ActionSpec
+from exaone_ros.action.words import printable
 from exaone_ros.errors import ActionError
 
 
@@ -42,6 +43,8 @@ class ActionChunk:
     def __post_init__(self) -> None:
         if not isinstance(self.head, str) or not isinstance(self.spec_hash, str):
             raise ActionError(f"chunk of head {self.head!r} for spec {self.spec_hash!r}; expected two texts")
+        for what in ("head", "spec_hash"):  # they go into messages
+            object.__setattr__(self, what, printable(getattr(self, what)))
         object.__setattr__(self, "actions", read_only(self.actions, f"chunk actions of head '{self.head}'", 2))
         for what in ("t0_ns", "dt_ns", "observed_ns"):
             value = getattr(self, what)
@@ -65,7 +68,7 @@ class ActionChunk:
     ) -> ActionChunk:
         """A chunk timed and signed as the spec asks."""
         return ActionChunk(
-            actions=np.asarray(actions, np.float32),
+            actions=np.asanyarray(actions),
             t0_ns=t0_ns,
             dt_ns=spec.dt_ns,
             spec_hash=spec.hash,

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from exaone_ros.action.spec import NS, ActionSpec
 from exaone_ros.errors import ActionError
 
+_NO_NUMBERS = "cSUMm"
+"""Kinds of dtypes that NumPy would make into float32 all the same: complex, texts, dates."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -110,9 +113,19 @@ class Observation:
 
 
 def read_only(value: Any, what: str, dimensions: int) -> NDArray[np.float32]:
-    """A read-only float32 copy with the given number of dimensions."""
+    """A read-only float32 copy with the given number of dimensions.
+
+    Raises:
+        ActionError: `value` holds something else than real numbers (NaN and infinity pass), or has another shape.
+    """
     try:
-        array = np.array(value, dtype=np.float32)
+        given = np.asanyarray(value)
+        if given.dtype.kind in _NO_NUMBERS or np.ma.is_masked(given):
+            found = "masked entries" if np.ma.is_masked(given) else f"values of type {given.dtype}"
+            raise ActionError(f"{what}: {type(value).__name__} is not an array of numbers: it has {found}")
+        array = np.array(given, dtype=np.float32)
+    except ActionError:
+        raise
     except (TypeError, ValueError) as error:
         raise ActionError(f"{what}: {type(value).__name__} is not an array of numbers: {error}") from error
     if array.ndim != dimensions or 0 in array.shape:

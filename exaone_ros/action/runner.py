@@ -22,6 +22,7 @@ from exaone_ros.action.observation import Observation, Target
 from exaone_ros.action.queue import ChunkQueue
 from exaone_ros.action.spec import NS
 from exaone_ros.action.supervisor import HEARTBEAT, STATE, Supervisor
+from exaone_ros.action.words import described, printable
 from exaone_ros.errors import ActionError
 
 MAX_DEADLINE_S = 1e9
@@ -285,10 +286,11 @@ class PolicyRunner:
                     raise ActionError(f"head '{self.head.name}' returned {type(made).__name__}; expected ActionChunk")
                 chunk = replace(made)  # its form is checked once more: a head may have changed it since
             except ActionError as error:
-                failure = Verdict(Stop.HEAD_FAILED, str(error))
-            except (Exception, SystemExit) as error:  # somebody else's code: what it raises ends the goal, not the node
-                failure = Verdict(Stop.HEAD_FAILED, f"head '{self.head.name}' failed: {type(error).__name__}: {error}")
-                self._log_error(traceback.format_exc())
+                failure = Verdict(Stop.HEAD_FAILED, printable(str(error)))
+            except BaseException as error:
+                # Somebody else's code: whatever it raises, asyncio.CancelledError too, ends the goal, not this thread.
+                failure = Verdict(Stop.HEAD_FAILED, f"head '{self.head.name}' failed: {described(error)}")
+                self._log_error(printable(traceback.format_exc()))
             try:
                 self._deliver(goal, chunk, failure, begun_ns)
             except Exception as error:  # this thread is needed for the next goal
@@ -296,7 +298,7 @@ class PolicyRunner:
                 with self._changed:
                     if self._active and goal == self._goal:
                         message = f"a chunk of head '{self.head.name}' could not be taken over"
-                        self._finish(Stop.HEAD_FAILED, f"{message}: {type(error).__name__}: {error}")
+                        self._finish(Stop.HEAD_FAILED, f"{message}: {described(error)}")
 
     def _deliver(self, goal: int, chunk: ActionChunk | None, failure: Verdict, begun_ns: int) -> None:
         """Take a chunk over, or end the goal that it was made for."""

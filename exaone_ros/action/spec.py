@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -120,17 +120,17 @@ class ActionSpec:
     @cached_property
     def lower(self) -> NDArray[np.float64]:
         """Lower position limits, float64 [A]."""
-        return np.array([joint.lower for joint in self.joints])
+        return _fixed(joint.lower for joint in self.joints)
 
     @cached_property
     def upper(self) -> NDArray[np.float64]:
         """Upper position limits, float64 [A]."""
-        return np.array([joint.upper for joint in self.joints])
+        return _fixed(joint.upper for joint in self.joints)
 
     @cached_property
     def max_velocity(self) -> NDArray[np.float64]:
         """Velocity limits, float64 [A]."""
-        return np.array([joint.max_velocity for joint in self.joints])
+        return _fixed(joint.max_velocity for joint in self.joints)
 
     @cached_property
     def hash(self) -> str:
@@ -163,6 +163,13 @@ class ActionSpec:
             cameras=("head",),
             slices=(("arm", 0, 2), ("hand", 2, 3)),
         )
+
+
+def _fixed(values: Iterable[float]) -> NDArray[np.float64]:
+    """A read-only array: the gate judges by it, and whoever has the spec has it, too."""
+    array = np.array(list(values), np.float64)
+    array.setflags(write=False)
+    return array
 
 
 def _refuse_twice(what: str, kind: str, names: Sequence[str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -187,12 +188,29 @@ def test_a_head_that_forges_its_chunk_or_exits_ends_the_goal_and_not_its_thread(
     def leave(*_: Any) -> ActionChunk:
         raise SystemExit(3)
 
-    for predict, words in ((forge, "t0_ns is None; expected"), (leave, "SystemExit: 3")):
+    class Unreadable(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def raising(error: BaseException) -> Callable[..., ActionChunk]:
+        def refuse(*_: Any) -> ActionChunk:
+            raise error
+
+        return refuse
+
+    for predict, words in (
+        (forge, "t0_ns is None; expected"),
+        (leave, "SystemExit: 3"),
+        (raising(asyncio.CancelledError("hung up")), "CancelledError: hung up"),  # of a client of a policy server
+        (raising(OSError("no file \udcff")), "OSError: no file \\udcff"),  # which no message of ROS can hold
+        (raising(Unreadable()), "Unreadable, whose message cannot be read"),
+    ):
         robot = ready(made, CallableHead(SPEC, predict))
         outcome = robot.runner.wait(60)
         assert outcome is not None
         assert outcome.reason is Stop.HEAD_FAILED
         assert words in outcome.message
+        assert "".join(robot.errors).encode() is not None  # what is logged is UTF-8, or this raises
         robot.wait_for_head()
         assert robot.runner.start("again") is None
         assert robot.runner.wait(60) is not None

@@ -115,6 +115,10 @@ def test_values_cannot_be_changed_afterwards() -> None:
         observation.state[0] = 1
     with pytest.raises(TypeError):
         observation.images["head"] = np.zeros((1, 1, 3), np.uint8)  # type: ignore[index]
+    spec = ActionSpec.make_example()
+    for limits in (spec.lower, spec.upper, spec.max_velocity):  # the gate's own
+        with pytest.raises(ValueError, match="read-only"):
+            limits *= 2
 
 
 def test_chunk_and_target_refuse_nonsense_of_form_but_not_of_value() -> None:
@@ -133,3 +137,24 @@ def test_chunk_and_target_refuse_nonsense_of_form_but_not_of_value() -> None:
     assert np.isnan(ActionChunk(np.full((1, 1), np.nan), 0, 1, "", 0).actions).all()  # the gate's matter
     with pytest.raises(ActionError, match="three finite numbers"):
         Target("cube", (0.0, float("inf"), 0.0), 0)
+
+
+@pytest.mark.parametrize(
+    ("actions", "found"),
+    [
+        (np.ones((1, 1)) + 1j, "values of type complex128"),
+        (np.array([["0.1"]]), "values of type <U3"),
+        (np.ma.masked_array([[0.0, 1.0]], mask=[[False, True]]), "masked entries"),
+        (np.array([["2026-01-01"]], "datetime64[D]"), r"values of type datetime64\[D\]"),
+    ],
+)
+def test_a_chunk_is_not_made_of_what_only_looks_like_numbers(actions: np.ndarray, found: str) -> None:
+    spec = ActionSpec.make_example()
+    with pytest.raises(ActionError, match=f"chunk actions of head 'h': .* is not an array of numbers: it has {found}"):
+        ActionChunk.make(spec, Observation.make_example(spec), actions, 0, "h")
+    assert ActionChunk(np.ma.masked_array([[0.5]], mask=False), 0, 1, "", 0).actions.tolist() == [[0.5]]
+
+
+def test_names_that_are_no_utf8_become_escapes() -> None:
+    chunk = ActionChunk(np.zeros((1, 1)), 0, 1, "\udc80", 0, head="policy \udcff")
+    assert (chunk.spec_hash, chunk.head) == ("\\udc80", "policy \\udcff")

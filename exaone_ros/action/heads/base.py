@@ -42,7 +42,7 @@ class ActionHead(Protocol):
         """The next H actions, the first of them due at `observation.stamp_ns`.
 
         Args:
-            observation: checked against the spec by the caller.
+            observation: checked against the spec by the caller; its images are shared and not to be written into.
             prefix: float32 [P, A], what is going to be carried out at stamp + i * dt if no new chunk arrives; empty
                 before the first chunk.
             delay_steps: how many actions will have passed before the chunk can be used. These are as good as done:
