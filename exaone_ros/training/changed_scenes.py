@@ -1,8 +1,9 @@
 """Scenes as `sim.sampling` never draws them: other tables, rooms, lights, surfaces, cameras and ways to lie there.
 
 A scene is drawn as ever and then changed: as a value where `Scene` can say it, in the compiled model where it cannot.
-Labels come from what was rendered, so they stay exact. `stress` judges with fixed changes of test seeds; `prerender`
-draws milder and stronger ones at random for some shards of training seeds (`training_change`).
+Labels come from what was rendered, so they stay exact. `stress` looks at fixed changes of validation seeds; `prerender`
+draws some at random for shards of training seeds (`training_change`): of kinds that `stress` shows, on purpose,
+mostly milder.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from exaone_ros.sim.humanoid import CAMERA_NAME
 from exaone_ros.sim.sampling import SceneOptions, sample_scene
 from exaone_ros.sim.scene import Light, Rgb, Scene
 from exaone_ros.sim.tabletop import TabletopRenderer
-from exaone_ros.training.splits import HELD_OUT_PAIRS, frame_seed
+from exaone_ros.training.splits import HELD_OUT_PAIRS, STRESSED_FROM, frame_seed
+
+SPLIT = "validation"
+"""The split whose scenes `stress` looks at; the test split is left to `evaluate`."""
 
 Revalue = Callable[[Scene, np.random.Generator], Scene]
 Remodel = Callable[[Any, np.random.Generator], None]
@@ -78,11 +82,11 @@ class StrangeRenderer(TabletopRenderer):
 
 
 def strange_frames(strange: Strange, number: int) -> Iterator[LabelledFrame]:
-    """So many frames of the split "test"."""
+    """So many of the frames that `stress` looks at: of the split SPLIT, from STRESSED_FROM on."""
     renderer = StrangeRenderer(strange)
     with renderer:
         for index in range(number):
-            yield renderer.render_strange(frame_seed("test", index))
+            yield renderer.render_strange(frame_seed(SPLIT, STRESSED_FROM + index))
 
 
 # -- light -------------------------------------------------------------------------------------------------------------

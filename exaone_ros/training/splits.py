@@ -27,6 +27,10 @@ LOOKED_AT_FROM = 500_000_000
 """Index of the first validation frame that a training run looks at to stop early; what is measured on the validation
 split for other ends (calibration, drafts, precision) takes frames from 0 on, so that the two never share one."""
 
+STRESSED_FROM = 250_000_000
+"""Index of the first validation frame that `stress` changes. What training draws is chosen by what breaks there: so it
+shares no frame with what is measured on the others, nor with the test split."""
+
 
 def frame_seed(split: str, index: int) -> int:
     """The renderer's seed of frame `index` of a split; no two splits share one.

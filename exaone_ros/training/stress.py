@@ -1,7 +1,10 @@
-"""Where a checkpoint breaks: the same test scenes in other light, rooms, cameras and words than training had.
+"""Where a checkpoint breaks: the same validation scenes in other light, rooms, cameras and words.
 
-Nothing here is trained on or chosen by. `evaluate` says how good a checkpoint is where it was taught; this says how
-far that carries. Few frames on many conditions: an interval is wide, a collapse is seen all the same.
+A development set: no frame of it is trained on, but its first tables chose what training draws since
+(`changed_scenes.training_change`, `other_words`, `flat_post.hazed`, the image sizes of `data` and `prerender`): on
+purpose close to some of these conditions, and in part the same. So it says what training mends and what it does not,
+and not how a checkpoint does on what nobody thought of; the held-out figures are those of `evaluate`, on test scenes.
+Few frames on many conditions: an interval is wide, a collapse is seen all the same.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from exaone_ros.sim.vocabulary import COLOURS, SHAPES
 from exaone_ros.tasks import Count, Counted, Decide, Decided, Ground, Grounding, Task
 from exaone_ros.training import changed_scenes as scenes
 from exaone_ros.training import stress_pictures as pictures
-from exaone_ros.training.changed_scenes import Strange, strange_frames
+from exaone_ros.training.changed_scenes import SPLIT, Strange, strange_frames
 from exaone_ros.training.evaluate import Answering, Examiner
 from exaone_ros.training.scores import Scores
 from exaone_ros.training.stress_report import FIGURES, UNCHANGED
@@ -103,7 +106,7 @@ CONDITIONS: dict[str, Condition] = {
 
 
 def each_condition(names: Iterable[str], number: int) -> Iterator[tuple[str, Iterator[LabelledFrame]]]:
-    """Each condition's frames: so many of the first scenes of the split "test", changed.
+    """Each condition's frames: the same so many scenes of the split "validation" (`strange_frames`), changed.
 
     What is not changed before it is rendered is rendered once for all conditions.
     """
@@ -203,8 +206,8 @@ def examine_the_rest(engine: Answering, number: int) -> dict[str, Any]:
 
 
 def report_of(model: str, weights: str, frames: int) -> dict[str, Any]:
-    """An empty report: name and fingerprint of the model, frames of a condition, no figures yet."""
-    return {"model": model, "weights": weights, "frames": frames, "conditions": {}}
+    """An empty report: name and fingerprint of the model, split and frames of a condition, no figures yet."""
+    return {"model": model, "weights": weights, "split": SPLIT, "frames": frames, "conditions": {}}
 
 
 def _boxes(result: Any) -> list[tuple[float, float, float, float]]:

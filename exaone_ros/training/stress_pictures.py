@@ -1,4 +1,7 @@
-"""What may happen to a picture between a camera and the model, beyond what training did to its pictures; all pure."""
+"""What may happen to a picture between a camera and the model; all pure.
+
+Most of it is stronger than what training does to its pictures (`flat_post`), or of another kind; the haze is as strong.
+"""
 
 from __future__ import annotations
 

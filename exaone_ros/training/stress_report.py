@@ -29,8 +29,14 @@ def read_stress(path: Path) -> dict[str, Any] | None:
     found = read_figures(path)
     if not found:
         return None
-    if not {"conditions", "words", "ways", "empty"} <= set(found) or UNCHANGED not in found["conditions"]:
-        raise CheckpointError(f"{path} is no whole report of `stress`; measure again without --only, or delete it")
+    missing = [part for part in ("split", "conditions", "words", "ways", "empty") if part not in found]
+    if not missing and UNCHANGED not in found["conditions"]:
+        missing = [f"the condition {UNCHANGED!r}"]
+    if missing:
+        raise CheckpointError(
+            f"{path} is no whole report of `stress`; measure again without --only, or delete it (missing: "
+            f"{', '.join(missing)})"
+        )
     return found
 
 
@@ -41,8 +47,8 @@ def write_into(page: Path, report: Mapping[str, Any]) -> None:
         ExaoneError: the page does not have the markers.
     """
     opening = (
-        f"Checkpoint `{report['model']}` (weights `{report['weights'][:DIGITS]}`), {report['frames']} frames of each "
-        "condition; value ± half of the 95% interval."
+        f"Checkpoint `{report['model']}` (weights `{report['weights'][:DIGITS]}`), {report['frames']} scenes of the "
+        f"split '{report['split']}' under each condition; value ± half of the 95% interval."
     )
     replace_between(page, BEGIN, END, f"{opening}\n\n{markdown(report)}")
 

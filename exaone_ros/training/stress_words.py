@@ -1,4 +1,8 @@
-"""The things of the vocabulary in words that training never used."""
+"""The things of the vocabulary, and the questions about the way, in other words.
+
+Training used none of the other names when `stress` was first run. Since then `other_words` draws some on purpose:
+capitals, underscores, "block", "sphere", "can", "cup", Korean colours as nouns. The rest is still not trained.
+"""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from exaone_ros.training.splits import (
     RENDERED_FROM,
     SEEDS_PER_SPLIT,
     SPLITS,
+    STRESSED_FROM,
     few_kinds,
     frame_seed,
     split_of,
@@ -85,6 +86,7 @@ def test_no_two_uses_share_a_frame() -> None:
         "flat frames to learn from": {frame_seed("train", i) for i in range(frames)},
         "pool to look at": {seed for shard in range(shards) for seed in shard_seeds("validation", shard)},
         "calibration, drafts, precision": {frame_seed("validation", i) for i in range(frames)},
+        "stress": {frame_seed("validation", STRESSED_FROM + i) for i in range(frames)},
         "evaluation, benchmarks": {frame_seed("test", i) for i in range(frames)},
         "held-out pairs": {frame_seed("heldout", i) for i in range(frames)},
     }

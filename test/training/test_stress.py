@@ -15,12 +15,13 @@ import pytest
 from exaone_ros.errors import CheckpointError
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.sim.sampling import SceneOptions, sample_scene
+from exaone_ros.sim.tabletop import TabletopRenderer
 from exaone_ros.tasks import Count, Counted, Decide, Decided, Detection, Ground, Grounding, Task
 from exaone_ros.training import cli, stress, stress_report
 from exaone_ros.training.card import write_card
 from exaone_ros.training.changed_scenes import Strange, StrangeRenderer, strange_frames
 from exaone_ros.training.measured import write_figures
-from exaone_ros.training.splits import frame_seed
+from exaone_ros.training.splits import HELD_OUT_PAIRS, STRESSED_FROM, frame_seed
 from exaone_ros.training.stress_pictures import empty_pictures, jpeg, kept, padded, swapped
 from exaone_ros.training.stress_report import read_stress
 from exaone_ros.training.stress_words import COLOURS, NAMINGS, SHAPES, WAYS
@@ -69,20 +70,21 @@ def unchanged() -> list[LabelledFrame]:
 @pytest.mark.parametrize("name", RENDERED)
 def test_a_changed_scene_looks_otherwise_and_is_labelled(name: str, unchanged: list[LabelledFrame]) -> None:
     strange = small(RENDERED[name])
-    (frame,) = strange_frames(strange, 1)
+    _, frame = strange_frames(strange, 2)  # the first scene's table is empty
     assert frame.image.shape == (strange.height, strange.width, 3)
-    assert not np.array_equal(frame.image, unchanged[0].image)
+    assert not np.array_equal(frame.image, unchanged[1].image)
     assert frame.objects
     for index, thing in enumerate(frame.objects):
         rows, columns = np.nonzero(frame.instance == index)
         assert thing.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
-def test_unchanged_frames_are_those_of_the_other_figures(unchanged: list[LabelledFrame]) -> None:
-    from exaone_ros.training.evaluate import mujoco_frames
-
-    for frame, same in zip(unchanged, mujoco_frames("test", 2, 160, 120), strict=True):
-        assert np.array_equal(frame.image, same.image)
+def test_unchanged_frames_are_the_simulators_of_validation_seeds_of_their_own(unchanged: list[LabelledFrame]) -> None:
+    seeds = [frame_seed("validation", STRESSED_FROM + index) for index in range(2)]
+    with TabletopRenderer(160, 120) as renderer:
+        for frame, seed in zip(unchanged, seeds, strict=True):
+            same = renderer.render(seed, SceneOptions(exclude_pairs=HELD_OUT_PAIRS))
+            assert np.array_equal(frame.image, same.image)
 
 
 @pytest.mark.parametrize("name", ["camera rolled by 15 degrees", "stacked in pairs", "cylinders and mugs lying"])
@@ -92,7 +94,8 @@ def test_a_frame_does_not_depend_on_those_before_it(name: str) -> None:
     with StrangeRenderer(small(RENDERED[name])) as renderer:
         assert isinstance(renderer, StrangeRenderer)
         for index, frame in ((1, second), (0, first)):
-            assert np.array_equal(renderer.render_strange(frame_seed("test", index)).image, frame.image)
+            again = renderer.render_strange(frame_seed("validation", STRESSED_FROM + index))
+            assert np.array_equal(again.image, frame.image)
 
 
 def test_objects_are_stacked_and_lie_on_their_sides() -> None:
@@ -175,6 +178,7 @@ def figure(value: float, low: float, high: float) -> dict[str, float]:
 REPORT = {
     "model": "mine",
     "weights": "ab" * 32,
+    "split": "validation",
     "frames": 24,
     "conditions": {
         "unchanged": {"absent": figure(0.9, 0.7, 1.0), "list_f1": figure(0.9, 0.8, 1.0)},
@@ -203,7 +207,8 @@ def test_a_card_shows_what_breaks_only_of_the_weights_it_is_about(tmp_path: Path
     card = tmp_path / "README.md"
     write_card(card, report, "", 1, None, REPORT)
     text = card.read_text()
-    assert "## Where it breaks" in text and "under 2 changes" in text and "| grey |" in text
+    assert '24 scenes of the split "validation" under 2 changes' in text and "| grey |" in text
+    assert "## Where it breaks" in text and "a\ndevelopment set, not a held-out one" in text
     assert "words outside of the wordings" not in text
     write_card(card, report, "", 1)
     assert "Where it breaks" not in card.read_text() and "words outside of the wordings" in card.read_text()
@@ -216,9 +221,11 @@ def test_a_report_that_was_cut_short_is_none(tmp_path: Path) -> None:
     assert read_stress(file) is None
     write_figures(file, REPORT)
     assert read_stress(file) == REPORT
-    write_figures(file, {key: value for key, value in REPORT.items() if key != "words"})
-    with pytest.raises(CheckpointError, match="no whole report of `stress`; measure again without --only"):
-        read_stress(file)
+    for part in ("words", "split"):
+        write_figures(file, {key: value for key, value in REPORT.items() if key != part})
+        expected = rf"no whole report of `stress`; measure again without --only, or delete it \(missing: {part}\)"
+        with pytest.raises(CheckpointError, match=expected):
+            read_stress(file)
 
 
 def test_tables_are_written_into_a_page(tmp_path: Path) -> None:
@@ -227,7 +234,8 @@ def test_tables_are_written_into_a_page(tmp_path: Path) -> None:
     stress_report.write_into(page, REPORT)
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and " old " not in text
-    assert "`mine` (weights `abababababababab`), 24 frames" in text and "| grey |" in text
+    assert "`mine` (weights `abababababababab`), 24 scenes of the split 'validation' under each condition" in text
+    assert "| grey |" in text
 
 
 def test_the_command_writes_what_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,7 +244,8 @@ def test_the_command_writes_what_it_shows(tmp_path: Path, capsys: pytest.Capture
     names = ["unchanged", "grey"]
     assert cli.main(["stress", "--frames", "1", "--threads", "1", "--json", str(file), "--only", *names]) == 0
     report = json.loads(file.read_text())
-    assert list(report["conditions"]) == names and report["frames"] == 1 and len(report["weights"]) == 64
+    assert list(report["conditions"]) == names and (report["split"], report["frames"]) == ("validation", 1)
+    assert len(report["weights"]) == 64
     shown = capsys.readouterr().out
     assert all(f"| {name} | " in shown for name in names)
     assert report["conditions"]["grey"]["decide_way"]["n"] == 1
