@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exaone_ros.sim import vocabulary
+from exaone_ros.training.other_words import COLOUR_NOUNS, OTHER_SHAPES
 
-SHAPES = {"cube": "block", "ball": "sphere", "cylinder": "can", "mug": "cup"}
+SHAPES = {shape: others[0] for shape, others in OTHER_SHAPES.items()}
+"""The first of the other words that training draws."""
 COLOURS = {
     "red": "crimson", "orange": "amber", "yellow": "golden", "green": "emerald", "blue": "navy", "purple": "violet",
     "white": "pale", "black": "dark",
 }  # fmt: skip
 KOREAN_SHAPES = {"cube": "정육면체", "ball": "볼", "cylinder": "실린더", "mug": "머그컵"}
-KOREAN_COLOURS = {
-    "red": "빨간색", "orange": "주황색", "yellow": "노란색", "green": "초록색", "blue": "파란색", "purple": "보라색",
-    "white": "흰색", "black": "검은색",
-}  # fmt: skip
 GERMAN_SHAPES = {"cube": "Würfel", "ball": "Ball", "cylinder": "Zylinder", "mug": "Becher"}
 GERMAN_COLOURS = {
     "red": "roter", "orange": "oranger", "yellow": "gelber", "green": "grüner", "blue": "blauer", "purple": "lila",
@@ -42,7 +40,7 @@ NAMINGS: dict[str, tuple[str, Naming]] = {
     "red block, sphere, can, cup": ("en", lambda colour, shape: f"{colour} {SHAPES[shape]}"),
     "crimson cube, navy ball ...": ("en", lambda colour, shape: f"{COLOURS[colour]} {shape}"),
     "빨간 큐브 (as trained)": ("ko", lambda colour, shape: vocabulary.name(shape, colour, "ko")),
-    "빨간색 큐브": ("ko", lambda colour, shape: f"{KOREAN_COLOURS[colour]} {vocabulary.KOREAN[shape]}"),
+    "빨간색 큐브": ("ko", lambda colour, shape: f"{COLOUR_NOUNS[colour]} {vocabulary.KOREAN[shape]}"),
     "빨간 정육면체, 머그컵 ...": ("ko", lambda colour, shape: f"{vocabulary.KOREAN[colour]} {KOREAN_SHAPES[shape]}"),
     "roter Würfel": ("en", lambda colour, shape: f"{GERMAN_COLOURS[colour]} {GERMAN_SHAPES[shape]}"),
 }

@@ -162,6 +162,8 @@ def test_no_name_is_that_of_another_thing() -> None:
     for _, naming in NAMINGS.values():
         names = {naming(colour, shape) for colour in COLOURS for shape in SHAPES}
         assert len(names) == len(COLOURS) * len(SHAPES)
+    _, synonym = NAMINGS["red block, sphere, can, cup"]
+    assert [synonym("red", shape) for shape in SHAPES] == ["red block", "red sphere", "red can", "red cup"]
 
 
 def test_nothing_is_told_of_pictures_of_nothing() -> None:
