@@ -103,14 +103,10 @@ class DecisionAsker(Asker):
         names = tuple(dict.fromkeys(self._name_of(thing, language) for thing in there))
         choice = self._choose(names) if names and self.rng.random() < 0.8 else None
         options, nothing = self._options(language, choice, forbidden=(*names, self._name_of(anchor, language)))
-        reasons, key = phrases.OBJECT_REASONS[language], side if choice else f"no_{side}"
         instruction = self._choose(phrases.SIDE_INSTRUCTIONS[side][language]).format(label=label)
-        if choice is None and names:
-            reason = reasons["none_" + side].format(label=label)  # there is something, but not among the options
-            if len(options) < 2:
-                return None
-            return self._decide("side", language, instruction, options, nothing, reason, label)
         if len(options) < 2:
             return None
-        reason = reasons[key].format(label=label)
+        # "none_": there is something, but not among the options
+        key = side if choice else f"none_{side}" if names else f"no_{side}"
+        reason = phrases.OBJECT_REASONS[language][key].format(label=label)
         return self._decide("side", language, instruction, options, choice or nothing, reason, label)

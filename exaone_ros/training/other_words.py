@@ -1,7 +1,7 @@
 """Training questions whose names are written otherwise: other letters, other words, names of what is never there.
 
-The words of this file are no tokens: like every word that `tokenizer.known_texts` does not hold they are spelled in
-bytes. Evaluation asks with `Questioner`, in the vocabulary's own names.
+The words of this file are no tokens (but for "robot"): like every word that `tokenizer.known_texts` does not hold they
+are spelled in bytes. Evaluation asks with `Questioner`, in the vocabulary's own names.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exaone_ros.sim import vocabulary
-from exaone_ros.tasks import Ground
 from exaone_ros.training.question_parts import Question
 from exaone_ros.training.questions import Questioner
 
@@ -69,17 +68,10 @@ class FreeQuestioner(Questioner):
             colour = self._choose(vocabulary.COLOURS)
             thing = f"{vocabulary.KOREAN[colour] if language == 'ko' else colour} {thing}"
         label = self._spelling(thing) if self._spelling is not None else thing
-        return Question(
-            "absent", Ground(classes=(label,), language=language, wording=self._wording()), Ground.answer([])
-        )
+        return self._ground("absent", language, (label,), [])
 
-    def _name(self, shape: str | None, colour: str | None, language: str, plural: bool = False) -> str:
-        return self._known(
-            self._otherwise(super()._name(shape, colour, language, plural), shape, colour, language), shape, colour
-        )
-
-    def _otherwise(self, name: str, shape: str | None, colour: str | None, language: str) -> str:
-        """The name as this question writes it."""
+    def _written(self, shape: str | None, colour: str | None, language: str, plural: bool) -> str:
+        name = super()._written(shape, colour, language, plural)
         if self._spelling is not None:
             return self._spelling(name)
         if not self._other:

@@ -88,13 +88,14 @@ class Asker:
                 return shape, colour
 
     def _name(self, shape: str | None, colour: str | None, language: str, plural: bool = False) -> str:
-        """What things of a kind are called; None = any."""
-        return self._known(vocabulary.name(shape, colour, language, plural), shape, colour)
-
-    def _known(self, name: str, shape: str | None, colour: str | None) -> str:
-        """The name; what it stands for is remembered."""
+        """What things of a kind are called; None = any. What the name stands for is remembered."""
+        name = self._written(shape, colour, language, plural)
         self._kinds[name] = shape, colour
         return name
+
+    def _written(self, shape: str | None, colour: str | None, language: str, plural: bool) -> str:
+        """How this question writes the name of a kind."""
+        return vocabulary.name(shape, colour, language, plural)
 
     def _points(self, names: tuple[str, ...]) -> tuple[tuple[str, tuple[float, float]], ...]:
         """Where the things of these names are, those that are there once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import jsonschema
@@ -12,22 +11,19 @@ import pytest
 from exaone_ros.sim import vocabulary
 from exaone_ros.sim.frame import LabelledFrame
 from exaone_ros.tasks import Count, Decide, Decided, Decoded, Ground
-from exaone_ros.training.questions import KINDS, Question, Questioner
+from exaone_ros.training.other_words import FreeQuestioner
+from exaone_ros.training.questions import KINDS, Questioner
 from exaone_ros.training.splits import HELD_OUT_PAIRS
 from exaone_ros.training.truth import Truth
 
-
-def drawn(frames: list[LabelledFrame], number: int = 60) -> list[tuple[LabelledFrame, Question]]:
-    rng = np.random.default_rng(0)
-    return [
-        (frame, question)
-        for frame in frames
-        for question in itertools.islice(Questioner(Truth.of(frame), rng).draw(), number)
-    ]
+from .drawn import drawn
 
 
-def test_every_answer_fits_its_schema_and_reads_back(flat_frames: list[LabelledFrame]) -> None:
-    for frame, question in drawn(flat_frames):
+@pytest.mark.parametrize(("asker", "number", "seed"), [(Questioner, 60, 0), (FreeQuestioner, 120, 3)])
+def test_every_answer_fits_its_schema_and_reads_back(
+    flat_frames: list[LabelledFrame], asker: type[Questioner], number: int, seed: int
+) -> None:
+    for frame, question in drawn(flat_frames, number, asker, seed):
         schema = question.task.schema()
         if schema is not None:
             jsonschema.validate(json.loads(question.answer), schema)
@@ -39,7 +35,7 @@ def test_every_answer_fits_its_schema_and_reads_back(flat_frames: list[LabelledF
 
 def test_grounding_gives_the_boxes_of_what_is_asked(flat_frames: list[LabelledFrame]) -> None:
     seen = 0
-    for frame, question in drawn(flat_frames):
+    for frame, question in drawn(flat_frames, 60):
         if question.kind not in ("name", "class", "colour", "absent") or question.task.language != "en":
             continue
         assert isinstance(question.task, Ground)
@@ -60,7 +56,7 @@ def test_grounding_gives_the_boxes_of_what_is_asked(flat_frames: list[LabelledFr
 
 def test_counts_are_right(flat_frames: list[LabelledFrame]) -> None:
     numbers = set()
-    for frame, question in drawn(flat_frames):
+    for frame, question in drawn(flat_frames, 60):
         if not isinstance(question.task, Count) or question.task.language != "en":
             continue
         words = question.task.label.removesuffix("s").split()
@@ -97,7 +93,7 @@ def test_every_kind_of_question_occurs(flat_frames: list[LabelledFrame], languag
 
 
 def test_everything_means_the_four_shapes_only(flat_frames: list[LabelledFrame]) -> None:
-    for frame, question in drawn(flat_frames):
+    for frame, question in drawn(flat_frames, 60):
         if question.kind == "list":
             assert len(json.loads(question.answer)) == len(frame.objects)
             assert vocabulary.PERSON not in question.answer
