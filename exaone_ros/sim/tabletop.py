@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ MIN_VISIBLE_PX = 8
 """What shows fewer pixels than this is not visible."""
 MAX_SIDE_PX = 1920
 _MAX_GEOMS = 1000
+
+Renderer = TypeVar("Renderer", bound="TabletopRenderer")
+"""Of a `with` statement: the class that was opened, not its base."""
 
 
 class TabletopRenderer:
@@ -187,7 +190,7 @@ class TabletopRenderer:
             self._gl.free()
             self._gl = self._context = None
 
-    def __enter__(self) -> TabletopRenderer:
+    def __enter__(self: Renderer) -> Renderer:
         return self
 
     def __exit__(

@@ -83,8 +83,7 @@ class StrangeRenderer(TabletopRenderer):
 
 def strange_frames(strange: Strange, number: int) -> Iterator[LabelledFrame]:
     """So many of the frames that `stress` looks at: of the split SPLIT, from STRESSED_FROM on."""
-    renderer = StrangeRenderer(strange)
-    with renderer:
+    with StrangeRenderer(strange) as renderer:
         for index in range(number):
             yield renderer.render_strange(frame_seed(SPLIT, STRESSED_FROM + index))
 

@@ -70,8 +70,8 @@ def render_shard(path: Path, shard: int, size: tuple[int, int], split: str = "tr
     shadows = bool(rng.random() < 0.75)
     changed = split == "train" and rng.random() < CHANGED_SHARE
     change = training_change(rng) if changed else Strange()
-    renderer = StrangeRenderer(replace(change, width=width, height=height), shadows=shadows, samples=samples)
-    with renderer:
+    strange = replace(change, width=width, height=height)
+    with StrangeRenderer(strange, shadows=shadows, samples=samples) as renderer:
         for seed in shard_seeds(split, shard):
             options = training_options(rng)
             frames.append(resize_frame(renderer.render_strange(seed, options), *size))

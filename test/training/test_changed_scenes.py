@@ -26,15 +26,13 @@ def _drawing() -> None:
 
 
 def test_each_change_of_training_shows_other_pixels_and_labels_what_it_shows() -> None:
-    renderer = StrangeRenderer(Strange(width=160, height=120))
-    with renderer:
+    with StrangeRenderer(Strange(width=160, height=120)) as renderer:
         plain = renderer.render_strange(4)
     others = 0
     for seed in range(12):
         change = training_change(np.random.default_rng(seed))
         changed = Strange(change.scene, change.model, change.poses, 160, 120)
-        renderer = StrangeRenderer(changed)
-        with renderer:
+        with StrangeRenderer(changed) as renderer:
             frame, again = renderer.render_strange(4), renderer.render_strange(4)
         assert np.array_equal(frame.image, again.image)
         others += not np.array_equal(frame.image, plain.image)
