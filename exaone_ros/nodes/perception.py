@@ -355,11 +355,11 @@ class Perception(ManagedNode):
 
     def _camera_report(self, settings: CameraSettings, camera: Camera) -> CameraReport:
         reading = camera.meter.read()
-        subscription = self._subscriptions_of_images.get(settings.name)
-        topic = subscription.topic_name if subscription is not None else settings.topic
+        # Not of the subscription itself: the executor may be destroying it in this very moment.
+        topic = self.resolve_topic_name(settings.topic)
         health: Health = judge_camera(
             reading,
-            publishers=self.count_publishers(topic) if subscription is not None else 0,
+            publishers=self.count_publishers(topic) if settings.name in self._subscriptions_of_images else 0,
             active_s=time.monotonic() - self._active_since_s,
             camera_timeout_s=self._parameters_kept["camera_timeout_s"],
             topic=topic,
