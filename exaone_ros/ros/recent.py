@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
+from exaone_ros.geometry.tracks import SET_BACK_NS
+
 T = TypeVar("T")
 
 
@@ -34,12 +36,13 @@ class RecentMessages(Generic[T]):
     def put(self, stamp_ns: int, message: T, size_bytes: int = 0) -> bool:
         """Hold one message; False where its stamp is not newer than the newest one's, unless the clock was set back.
 
-        A stamp older than everything held by more than `keep_ns` means that the clock began anew (a simulator was
-        reset, a bag began again): what was held is forgotten.
+        A stamp older than the newest by more than `SET_BACK_NS` means that the clock began anew (a simulator was reset,
+        a bag began again): what was held is forgotten, however short the run had been. It is of another world, and may
+        bear the very stamps that come now.
         """
         newest = self.newest_ns
         if newest is not None and stamp_ns <= newest:
-            if newest - stamp_ns <= self._keep_ns:
+            if newest - stamp_ns <= SET_BACK_NS:
                 return False
             self.clear()
         self._held[stamp_ns] = (message, size_bytes)

@@ -18,6 +18,7 @@ from visualization_msgs.msg import MarkerArray
 from exaone_ros.errors import ExaoneError, ImageError
 from exaone_ros.geometry.camera import CameraModel
 from exaone_ros.geometry.space import BoxInSpace, NoDepth, locate
+from exaone_ros.geometry.tracks import SET_BACK_NS
 from exaone_ros.ros import qos
 from exaone_ros.ros.image import image_to_depth_m
 from exaone_ros.ros.markers import markers_of
@@ -91,7 +92,7 @@ class Spatial:
 
     def _on_depth(self, message: Image) -> None:
         stamp_ns, newest_ns = time_to_ns(message.header.stamp), self._depths.newest_ns
-        if newest_ns is not None and stamp_ns < newest_ns - self._settings.max_age_ns:
+        if newest_ns is not None and stamp_ns < newest_ns - SET_BACK_NS:
             for _ in self._waiting:  # the clock was set back: depth of their time would be of another world
                 self._drop("no_depth", "the clock was set back while detections waited for their depth")
             self._waiting = []

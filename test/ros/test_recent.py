@@ -34,5 +34,12 @@ def test_bytes_and_number_are_bounded_and_the_newest_stays() -> None:
 def test_repeated_and_late_stamps_are_not_taken_but_a_clock_set_back_is() -> None:
     held: RecentMessages[str] = RecentMessages(keep_ns=2 * S)
     held.put(100 * S, "old")
-    assert not held.put(100 * S, "again") and not held.put(99 * S, "late")
+    assert not held.put(100 * S, "again") and not held.put(100 * S - S // 5, "late")
     assert held.put(S, "new run") and held.after(0) == [(S, "new run")]
+
+
+def test_a_run_that_was_shorter_than_messages_are_kept_leaves_nothing_to_the_next() -> None:
+    held: RecentMessages[str] = RecentMessages(keep_ns=10 * S)
+    for second in range(1, 5):
+        assert held.put(second * S, "first run")
+    assert held.put(S, "second run") and held.at(2 * S) is None and held.nearest(3 * S, S) is None
