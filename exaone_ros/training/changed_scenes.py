@@ -222,7 +222,11 @@ def rolled(degrees: float) -> Remodel:
 
 
 def training_change(rng: np.random.Generator) -> Strange:
-    """A change for the frames of one training shard, by chance of its own for each frame; sizes stay as they are."""
+    """A change for the frames of one training shard; image sizes stay as they are.
+
+    The shard has its kind of change, floor, wall, field of view and angle of roll in common. Each frame draws for
+    itself which of 16 tables it shows, the light, how pale or small its objects are, and to which side it rolls.
+    """
     tables = tuple(_any_colour(rng) for _ in range(16))
     strong_room = painted(tables, _any_colour(rng), _any_colour(rng))
     changes = (

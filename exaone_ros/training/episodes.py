@@ -123,7 +123,8 @@ def refuse(verdict: Verdict | None) -> None:
 def record(writer: DatasetWriter, teacher: Teacher, episodes: int, seed: int) -> Iterator[str]:
     """Record until the writer holds `episodes` more; yields a line for each scene.
 
-    Scenes follow one another by their number, so that a continued dataset goes on where it was.
+    Scenes follow one another by their number, from `seed` plus the episodes that the writer holds: a continued dataset
+    goes on where it was; where scenes had been left out, as many of the last ones come again.
     """
     options = SceneOptions((3, 6), person_share=0.0, obstacle_share=0.0, camera_jitter=0.0)
     wanted, number = writer.episodes + episodes, seed + writer.episodes

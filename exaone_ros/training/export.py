@@ -38,8 +38,8 @@ def export(checkpoint: Path, directory: Path) -> int:
         The number of parameters.
 
     Raises:
-        CheckpointError: there is no such checkpoint, it is not one of this training or of another vocabulary, or the
-            MTP layer beside it belongs to other weights; then nothing was written.
+        CheckpointError: there is no such checkpoint, it is not one of this training or of another vocabulary, the MTP
+            layer beside it belongs to other weights, or a weight does not fit into float16; then nothing was written.
     """
     state = read_run(checkpoint)
     sizes = state["sizes"] | {"full_attention": tuple(state["sizes"]["full_attention"])}

@@ -16,7 +16,7 @@ OWN_KINDS = {
     "list": 1.0, "name": 4.0, "several": 1.5, "relation": 1.5, "absent": 2.5, "count": 4.0, "presence": 1.0,
     "pick": 1.4, "side": 1.0, "pick_relation": 1.5,
 }  # fmt: skip
-"""How often each kind is asked in training, relative to the others."""
+"""As `questions.KINDS`."""
 RELATIONS = ("leftmost", "rightmost", "largest")
 
 
@@ -46,6 +46,7 @@ class OwnQuestioner(Questioner):
         self._names = names
 
     def _name(self, shape: str | None, colour: str | None, language: str, plural: bool = False) -> str:
+        """See `Asker`; nothing is remembered, so these questions have no points."""
         if shape is None:
             return vocabulary.name(None, None, language, plural)
         if language == "ko":

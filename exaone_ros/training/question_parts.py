@@ -26,8 +26,8 @@ class Question:
         task: what is asked.
         answer: text of the perfect answer.
         reasoning: before it, if it thinks.
-        points: names in the prompt of which the frame shows just one thing, and where its box has its centre (x, y),
-            0..1: what an auxiliary head learns to say.
+        points: of a decision on the tabletop, the names in its prompt of which the frame shows just one thing, and
+            where its box has its centre (x, y), 0..1: what an auxiliary head learns to say. Else empty.
     """
 
     kind: str

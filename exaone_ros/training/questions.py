@@ -22,7 +22,7 @@ KINDS = {
     "hindrance": 0.6, "count": 7.0, "way": 1.0, "presence": 0.5, "pick": 1.4, "side": 9.0, "pick_relation": 6.0,
     "see": 0.1,
 }  # fmt: skip
-"""How often each kind is asked in training, relative to the others."""
+"""How often each kind is asked in training, relative to the others; "list": see `Questioner.draw`."""
 
 COUNTS = frozenset({"count", "count_kind"})
 CHOICES = frozenset({"way", "presence", "pick", "side", "pick_relation"})
@@ -53,7 +53,8 @@ class Questioner(DecisionAsker):
         return self._makers[kind](language)
 
     def draw(self) -> Iterator[Question]:
-        """Questions without end, unless nothing can be asked: everything first (mostly), then by `shares`."""
+        """Questions without end, unless nothing can be asked: everything first on nearly half of the frames, then by
+        `shares`, without asking for everything again."""
         if self.rng.random() < 0.45 and (question := self.ask("list")) is not None:
             yield question
         names = [kind for kind in self.shares if kind != "list"]

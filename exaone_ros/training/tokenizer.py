@@ -2,7 +2,8 @@
 
 A byte-fallback BPE without merges and with `ignore_merges`: a piece of the pre-tokenizer that stands in the
 vocabulary is one token, everything else falls to its bytes. So a number 0..1000, a piece of JSON scaffolding and every
-word of the questions is one token (digit tokens learned four times slower), and any text still decodes byte for byte.
+word of the questions, in the vocabulary's own names, is one token (digit tokens learned four times slower), and any
+text still decodes byte for byte: other names too, which training spells in bytes now and then (`other_words`).
 
 Special ids are those published for EXAONE 4.5. The released 33B checkpoint has its own tokenizer: nothing outside
 training may rely on a number being one token.

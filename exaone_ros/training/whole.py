@@ -85,7 +85,7 @@ class WholeOptions:
     device: str = "cpu"
     patience: int = 4
     seed: int = 0
-    frames: int = 150
+    frames: int = 300
     start: Path | None = None
     data: Path | None = None
     images: Path | None = None
