@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
+from exaone_ros.ros.freshness import Refusal
 from exaone_ros.ros.meter import Reading
 
 _NEVER = float("inf")
@@ -77,7 +79,7 @@ def judge_camera(
     """
     fresh_s = reading.since_s.get("frames.fresh", _NEVER)
     if min(fresh_s, active_s) > camera_timeout_s:
-        return Health(State.STALE_CAMERA, _camera_trouble(reading, publishers, fresh_s, topic))
+        return Health(State.STALE_CAMERA, _camera_trouble(reading, publishers, fresh_s, camera_timeout_s, topic))
     bad = {name.removeprefix("bad."): number for name, number in reading.recent.items() if name.startswith("bad.")}
     if sum(bad.values()):
         return Health(State.DEGRADED, f"bad images: {_listed(bad)}")
@@ -156,9 +158,10 @@ def judge(cameras: Mapping[str, Health], engine: Health) -> Health:
     return Health(State.OK, "; ".join(reason for _, reason in named))
 
 
-def _camera_trouble(reading: Reading, publishers: int, fresh_s: float, topic: str) -> str:
-    refused = {n.removeprefix("dropped."): k for n, k in reading.recent.items() if n.startswith("dropped.") and k}
-    if reading.recent.get("frames.received", 0):
+def _camera_trouble(reading: Reading, publishers: int, fresh_s: float, camera_timeout_s: float, topic: str) -> str:
+    # Not by what is in the meter's window: a camera that has just fallen silent has images there, all of them good.
+    if reading.since_s.get("frames.received", _NEVER) <= camera_timeout_s:
+        refused = {reason: reading.recent.get(f"dropped.{reason}", 0) for reason in get_args(Refusal)}
         return f"images come, but none is fresh: {_listed(refused)}"
     if publishers == 0:
         return f"nobody publishes images on {topic}"

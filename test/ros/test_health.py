@@ -36,12 +36,15 @@ def test_a_good_node_is_ok() -> None:
 
 
 def test_each_trouble_is_named_with_its_numbers() -> None:
-    silent = health(since_s={"frames.fresh": 5.0}, recent={"frames.received": 0})
-    assert silent.state is State.STALE_CAMERA and "5.0 s" in silent.reason
-    alone = health(publishers=0, since_s={"frames.fresh": 5.0}, recent={"frames.received": 0})
+    quiet = {"frames.received": 5.0, "frames.fresh": 5.0}  # and in the window are images still that all were good
+    silent = health(since_s=quiet, recent={"dropped.replaced": 32})
+    assert silent.state is State.STALE_CAMERA and "no image for 5.0 s" in silent.reason
+    alone = health(publishers=0, since_s=quiet)
     assert alone.state is State.STALE_CAMERA and "nobody publishes" in alone.reason
-    old = health(since_s={"frames.fresh": 5.0}, recent={"dropped.stale": 30, "dropped.zero_stamp": 2})
-    assert old.state is State.STALE_CAMERA and "30 stale, 2 zero_stamp" in old.reason
+    old = health(
+        since_s={"frames.fresh": 5.0}, recent={"dropped.stale": 30, "dropped.zero_stamp": 2, "dropped.replaced": 9}
+    )
+    assert old.state is State.STALE_CAMERA and old.reason.endswith(": 30 stale, 2 zero_stamp")
     slow = health(recent={"dropped.late": 40})
     assert slow.state is State.ENGINE_SLOW and "40 of 90" in slow.reason
     assert health(busy_s=2.5).state is State.ENGINE_SLOW
