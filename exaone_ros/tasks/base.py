@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import unicodedata
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -16,6 +17,15 @@ MAX_LABELS = 64
 LANGUAGES = ("en", "ko")
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+
+
+def shown(value: object) -> str:
+    """A refused value for an error message: in short, as YAML's aliases make gigabytes of a few lines."""
+    return _SHORT.repr(value)
+
+
 def checked_text(value: object, what: str, limit: int, *, newlines: bool = False) -> str:
     """Return `value` stripped and in NFC, or refuse it.
 
@@ -28,7 +38,7 @@ def checked_text(value: object, what: str, limit: int, *, newlines: bool = False
     """
     if not isinstance(value, str):
         hint = ": write it in quotes" if isinstance(value, (bool, int, float)) else ""  # as YAML reads yes, no and 7
-        raise TaskError(f"{what} is {value!r} of type {type(value).__name__}; expected text{hint}")
+        raise TaskError(f"{what} is {shown(value)} of type {type(value).__name__}; expected text{hint}")
     text = unicodedata.normalize("NFC", value.strip())
     if not text:
         raise TaskError(f"{what} is empty; expected 1 to {limit} characters")

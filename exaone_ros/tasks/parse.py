@@ -10,7 +10,7 @@ import yaml
 
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks.ask import Ask
-from exaone_ros.tasks.base import StandingTask, Task, checked_text
+from exaone_ros.tasks.base import StandingTask, Task, checked_text, shown
 from exaone_ros.tasks.count import Count
 from exaone_ros.tasks.decide import Decide
 from exaone_ros.tasks.ground import Ground
@@ -27,10 +27,10 @@ def task_from_dict(data: Mapping[str, Any]) -> StandingTask:
         TaskError: an unknown kind or key, or a value that the task refuses.
     """
     if not isinstance(data, Mapping):
-        raise TaskError(f"a task is {data!r}; expected a mapping with the keys name, kind, ...")
+        raise TaskError(f"a task is {shown(data)}; expected a mapping with the keys name, kind, ...")
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise TaskError(f"task '{data.get('name', '?')}': kind is {kind!r}; expected one of {sorted(KINDS)}")
+        raise TaskError(f"task '{data.get('name', '?')}': kind is {shown(kind)}; expected one of {sorted(KINDS)}")
     names = {field.name for field in fields(KINDS[kind])}
     unknown = sorted(str(key) for key in data if key not in names and key not in _SCHEDULE and key != "kind")
     if unknown:
@@ -88,7 +88,7 @@ def _named_task(name: Any, entry: Any) -> StandingTask:
     """
     checked_text(name, "task name", 64)
     if not isinstance(entry, Mapping):
-        raise TaskError(f"task '{name}' is {entry!r}; expected a mapping with the keys kind, ...")
+        raise TaskError(f"task '{name}' is {shown(entry)}; expected a mapping with the keys kind, ...")
     if entry.get("name", name) != name:
         raise TaskError(f"task '{name}' is also named {entry['name']!r}; its name is the key it stands under")
     return task_from_dict({"name": name} | dict(entry))

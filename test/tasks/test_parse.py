@@ -100,6 +100,14 @@ def test_every_task_that_is_wrong_is_named_at_once() -> None:
         standing_tasks_from_yaml(text)
 
 
+def test_what_yaml_blows_up_is_not_told_in_full() -> None:
+    lists = [f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]" for before, name in zip("abcd", "bcde", strict=True)]
+    text = "\n".join(["a: &a [x, x, x, x, x, x, x, x, x, x]", *lists, "f: {kind: *e}", "g: {kind: count, label: *e}"])
+    with pytest.raises(TaskError, match=r"task 'f': kind is \[.*: label is \[") as caught:
+        standing_tasks_from_yaml(text)
+    assert len(str(caught.value)) < 10_000  # written out they are a million
+
+
 def test_tasks_may_share_what_yaml_lets_them_share() -> None:
     first, second = standing_tasks_from_yaml(
         "a: &often {kind: count, label: mugs, rate: 5}\nb: {<<: *often, label: cups}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -115,17 +116,22 @@ def test_the_command_writes_the_file(bag: Path, tmp_path: Path, capsys: pytest.C
     assert main(["report", str(next(bag.glob("*.mcap"))), "--out", str(out)]) == 0
 
 
-@pytest.mark.parametrize("case", ["nothing", "broken", "unwritable", "pictures"])
+@pytest.mark.parametrize("case", ["nothing", "broken", "cut off", "unwritable", "pictures"])
 def test_what_cannot_be_reported_says_why(
     case: str, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = {
         "nothing": [str(tmp_path)],
         "broken": [str(tmp_path / "broken")],
+        "cut off": [str(tmp_path / "cut")],
         "unwritable": [str(bag), "--out", str(tmp_path / "no" / "such" / "folder.html")],
         "pictures": [str(bag), "--pictures", "-1"],
     }
     words = {"nothing": "is no bag", "broken": "cannot be read", "unwritable": "--out", "pictures": "--pictures"}
+    words["cut off"] = "mcap recover"
+    shutil.copytree(bag, tmp_path / "cut")
+    (recording,) = (tmp_path / "cut").glob("*.mcap")
+    recording.write_bytes(recording.read_bytes()[:-100])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "metadata.yaml").write_text("rosbag2_bagfile_information: {version: 9}")
     assert main(["report", *arguments[case]]) == 1

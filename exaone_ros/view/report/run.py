@@ -191,7 +191,10 @@ def _opened(path: Path) -> Iterator[Any]:
         ) as reader:
             yield reader
     except (highlevel.AnyReaderError, rosbags.ReaderError, stores.TypesysError) as error:
-        raise ExaoneError(f"the bag '{directory}' cannot be read: {error}") from error
+        raise ExaoneError(
+            f"the bag '{directory}' cannot be read: {error}; one whose recording was cut off is made whole by "
+            "`mcap recover` or `ros2 bag reindex`"
+        ) from error
 
 
 def _stamp_ns(message: Any) -> int:
