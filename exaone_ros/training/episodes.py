@@ -33,6 +33,7 @@ from exaone_ros.sim.tabletop import TabletopRenderer
 from exaone_ros.sim.trajectory import Trajectory
 from exaone_ros.sim.vocabulary import name
 from exaone_ros.sim.world import STEP_S, World, render_snapshot
+from exaone_ros.training.cli_arguments import whole
 
 ROBOT_FILE = "config/tabletop_humanoid_camera.yaml"
 MOST_SECONDS = 30.0
@@ -146,11 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.training.episodes", description=__doc__)
     parser.add_argument("out", type=Path, help="directory of the dataset; continued where it exists")
-    parser.add_argument("--episodes", type=int, default=3)
+    parser.add_argument("--episodes", type=whole(1), default=3)
     parser.add_argument("--robot", type=Path, help=f"robot file; default: the package's {ROBOT_FILE}")
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--height", type=int, default=240)
-    parser.add_argument("--seed", type=int, default=0, help="of the first scene; later episodes go on from there")
+    parser.add_argument("--width", type=whole(1), default=320)
+    parser.add_argument("--height", type=whole(1), default=240)
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the first scene; later episodes go on from there")
     options = parser.parse_args(arguments)
     try:
         robot = load_robot(options.robot or share_path(ROBOT_FILE), robot_mjcf)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from exaone_ros.model.flow_graph import build_flow
 from exaone_ros.model.onnx_graph import Weights
 from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.share import share_path
+from exaone_ros.training.cli_arguments import whole
 from exaone_ros.training.flow_network import WIDTH, FlowNetwork
 
 
@@ -38,8 +39,12 @@ class Samples:
     actions: NDArray[np.float32]
 
 
-def load_samples(dataset: DatasetReader, camera: str, encode: Encoder) -> Samples:
+def load_samples(
+    dataset: DatasetReader, camera: str, encode: Encoder, told: Callable[[str], None] = lambda line: None
+) -> Samples:
     """One sample for each frame: what was seen and asked, and the actions from there on; an episode's end is held.
+
+    `told` gets a line before each episode: making hidden states takes most of the time.
 
     Raises:
         DatasetError: no episodes, or no such camera.
@@ -49,6 +54,7 @@ def load_samples(dataset: DatasetReader, camera: str, encode: Encoder) -> Sample
     statistics, horizon = dataset.statistics(), dataset.spec.horizon
     features, states, actions = [], [], []
     for index in range(len(dataset)):
+        told(f"looking at episode {index + 1} of {len(dataset)}")
         episode, images = dataset.episode(index), dataset.images(index, camera)
         features += [encode(image, task) for image, task in zip(images, episode.tasks, strict=True)]
         states.append(statistics[STATE].normalised(episode.state, QUANTILES))
@@ -95,6 +101,10 @@ def export(network: FlowNetwork, card: FlowCard, directory: Path) -> None:
     card.write(directory)
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @ends_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
@@ -104,11 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--camera", default="", help="of the dataset; default: its first")
     parser.add_argument("--features", choices=(HIDDEN_STATES, COLOUR_GRID), default=HIDDEN_STATES)
     parser.add_argument("--model", type=Path, help="EXAONE checkpoint of the hidden states; default: the bundled one")
-    parser.add_argument("--steps", type=int, default=2000, help="0 = leave it random")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=whole(0), default=2000, help="0 = leave it random")
+    parser.add_argument("--threads", type=whole(1), default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(max(1, options.threads))
+    torch.set_num_threads(options.threads)
     try:
         dataset = DatasetReader(options.dataset)
         spec = dataset.spec
@@ -117,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         camera = options.camera or spec.cameras[0]
         model = options.model or (share_path(BUNDLED_MODEL) if options.features == HIDDEN_STATES else None)
         encode = open_features(options.features, model, options.threads)
-        samples = load_samples(dataset, camera, encode)
+        samples = load_samples(dataset, camera, encode, _to_stderr)
         network, loss = train(samples, options.steps, options.seed)
         statistics, (_, tokens, depth) = dataset.statistics(), samples.features.shape
         trained = {"episodes": len(dataset), "samples": len(samples.state), "steps": options.steps}

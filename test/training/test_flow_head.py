@@ -101,10 +101,19 @@ def test_it_does_what_it_saw_in_training(dataset: DatasetReader, tmp_path: Path)
 def test_the_command(dataset: DatasetReader, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--features", "colour_grid"]
     assert flow_head.main([str(dataset.root), str(tmp_path / "head"), "--steps", "0", *options]) == 0
-    assert "40 samples, 0 steps" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "40 samples, 0 steps" in told.out
+    assert told.err.splitlines()[-1] == f"looking at episode {len(dataset)} of {len(dataset)}"
     card = FlowCard.read(tmp_path / "head")
     assert (card.shape, card.trained) == ((64, 3), {"episodes": 2, "samples": 40, "steps": 0})
     assert flow_head.main([str(tmp_path), str(tmp_path / "none"), *options]) == 1
     assert "info.json is missing" in capsys.readouterr().err
     with pytest.raises(DatasetError, match="no camera 'wrist'"):
         flow_head.load_samples(dataset, "wrist", ColourGrid())
+
+
+@pytest.mark.parametrize(("option", "value"), [("--steps", "-5"), ("--threads", "0"), ("--steps", "many")])
+def test_numbers_that_are_none_are_refused(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        flow_head.main(["set", "head", option, value])
+    assert f"argument {option}: it is '{value}'; expected a whole number" in capsys.readouterr().err
