@@ -22,6 +22,7 @@ from exaone_ros.bench.kept import gpu_sections
 from exaone_ros.bench.machine import machine
 from exaone_ros.bench.table import markdown
 from exaone_ros.pipes import ends_with_its_reader
+from exaone_ros.ros.children import ended_by_signals
 from exaone_ros.share import share_path
 from exaone_ros.training import acceptance
 
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @ends_with_its_reader
+@ended_by_signals()
 def main() -> int:
     """Run the benchmarks, or the one that is named; returns 0 when all that were asked for ran."""
     if sys.argv[1:2] == ["precision"]:

@@ -41,7 +41,7 @@ from exaone_ros.nodes.watch import (
 )
 from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.ros.bag import BagRecorder
-from exaone_ros.ros.children import Child, prepare_environment
+from exaone_ros.ros.children import Child, ended_by_signals, prepare_environment
 from exaone_ros.ros.health import State
 from exaone_ros.ros.listen import spinning
 from exaone_ros.ros.messages import time_to_ns
@@ -75,6 +75,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 @ends_with_its_reader
+@ended_by_signals()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns 0 when at least one answer was read, 1 otherwise."""
     arguments = parse(sys.argv[1:] if argv is None else argv)

@@ -23,7 +23,7 @@ from rclpy.node import Node
 from exaone_ros.errors import ExaoneError
 from exaone_ros.nodes.scenarios import STORIES
 from exaone_ros.pipes import ends_with_its_reader
-from exaone_ros.ros.children import Child, prepare_environment
+from exaone_ros.ros.children import Child, ended_by_signals, prepare_environment
 from exaone_ros.ros.closed_loop import ClosedLoop, LoopError
 from exaone_ros.ros.listen import spinning
 
@@ -40,6 +40,7 @@ RECORDED = {
 
 
 @ends_with_its_reader
+@ended_by_signals()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run stories; returns 0 when all went as they should."""
     parser = argparse.ArgumentParser(prog="scenario", description=__doc__.split("\n\n")[0])
