@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from peer import Process, running
 from rclpy.action import ActionClient
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, JointState
+from spun import SpunNode
 from std_msgs.msg import Bool, Empty, Header
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -51,13 +50,11 @@ def head_camera() -> PinholeCamera:
     return PinholeCamera(FOCAL_PX, CENTRE_PX, position, world_to_optical.T)
 
 
-class ArmPeer:
+class ArmPeer(SpunNode):
     """Plays everything around the action head of one namespace."""
 
     def __init__(self, namespace: str) -> None:
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context)
-        self.node = rclpy.create_node("peer", namespace=namespace, context=self._context)
+        super().__init__("peer", namespace)
         self.namespace = namespace
         self.changed = threading.Condition()
         self.commands: list[tuple[float, JointTrajectory]] = []
@@ -76,16 +73,9 @@ class ArmPeer:
         self._decisions = self.node.create_publisher(Decision, "decision", 10)
         self._camera_infos = self.node.create_publisher(CameraInfo, "camera_info", 10)
         self.client = ActionClient(self.node, RunPolicy, "run_policy")
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=f, daemon=True) for f in (self._spin, self._play)]
-        for thread in self._threads:
-            thread.start()
-
-    def _spin(self) -> None:
-        while not self._stopping.is_set():
-            self._executor.spin_once()
+        self._player = threading.Thread(target=self._play, daemon=True)
+        self._spin_from_now_on()
+        self._player.start()
 
     def _play(self) -> None:
         """Joint states and heartbeat."""
@@ -102,15 +92,9 @@ class ArmPeer:
         """What the robot's drivers say now; the caller holds the lock."""
         return [JointState(header=self.header(), name=list(self.positions), position=list(self.positions.values()))]
 
-    def close(self) -> None:
-        self._stopping.set()
-        self._threads[1].join()
-        self._executor.create_task(self._stopping.set)
-        self._threads[0].join()
-        self._executor.shutdown()
+    def _free(self) -> None:
+        self._player.join()
         self.client.destroy()
-        self.node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
 
     def now_ns(self) -> int:
         return int(self.node.get_clock().now().nanoseconds)

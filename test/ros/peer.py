@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
+from spun import SpunNode
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
@@ -42,14 +41,12 @@ T = TypeVar("T")
 ANSWERS = {"detections": Detection2DArray, "counts": ObjectCounts, "decision": Decision}
 
 
-class Peer:
+class Peer(SpunNode):
     """Talks to the perception node of one namespace; every wait is for an event, with patience."""
 
     def __init__(self, namespace: str) -> None:
+        super().__init__("peer", namespace)
         self.namespace = namespace
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context)
-        self.node = rclpy.create_node("peer", namespace=namespace, context=self._context)
         self.changed = threading.Condition()
         self.received: dict[str, list[Any]] = defaultdict(list)
         for name, kind in ANSWERS.items():
@@ -58,22 +55,7 @@ class Peer:
             DiagnosticArray, "/diagnostics", lambda m: self._on_message("diagnostics", m), 100
         )
         self._publishers: dict[tuple[str, bool], Any] = {}
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name="peer", daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._stopping.is_set():
-            self._executor.spin_once()
-
-    def close(self) -> None:
-        self._executor.create_task(self._stopping.set)
-        self._thread.join()
-        self._executor.shutdown()
-        self.node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
+        self._spin_from_now_on()
 
     def _on_message(self, name: str, message: Any) -> None:
         with self.changed:

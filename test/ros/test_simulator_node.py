@@ -13,14 +13,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-import rclpy
 import yaml
 from builtin_interfaces.msg import Duration
 from peer import Process, running
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from spun import SpunNode
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from vision_msgs.msg import Detection2DArray
 
@@ -54,28 +53,18 @@ def label_of(detection: Any) -> str:
     return str(detection.results[0].hypothesis.class_id)
 
 
-class Listener:
+class Listener(SpunNode):
     """Keeps everything that the simulator publishes; waits are for events."""
 
     def __init__(self) -> None:
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context)
-        self.node = rclpy.create_node("listener", context=self._context)
+        super().__init__("listener")
         self._changed = threading.Condition()
         self.received: dict[str, list[Any]] = defaultdict(list)
         reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         for topic, kind in TOPICS.items():
             self.node.create_subscription(kind, topic, lambda m, topic=topic: self._take(topic, m), reliable)
         self.trajectories = self.node.create_publisher(JointTrajectory, "/joint_trajectory", reliable)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._stopping.is_set():
-            self._executor.spin_once()
+        self._spin_from_now_on()
 
     def _take(self, topic: str, message: Any) -> None:
         with self._changed:
@@ -101,13 +90,6 @@ class Listener:
 
     def wait_for_moments(self, count: int, child: Child) -> list[tuple[Image, CameraInfo, Detection2DArray]]:
         return self.wait(lambda: m if len(m := self.moments()) >= count else None, f"{count} moments", child)
-
-    def close(self) -> None:
-        self._executor.create_task(self._stopping.set)
-        self._thread.join()
-        self._executor.shutdown()
-        self.node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
 
 
 @pytest.fixture

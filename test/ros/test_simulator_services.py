@@ -14,13 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import rclpy
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from spun import SpunNode
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
@@ -49,13 +48,11 @@ TOPICS = {
 WIDTH, HEIGHT = 320, 240
 
 
-class Stage:
+class Stage(SpunNode):
     """A simulator's process, a node that calls and hears it, and what it has heard."""
 
     def __init__(self, folder: Path, **parameters: Any) -> None:
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context)
-        self.node = rclpy.create_node("audience", context=self._context)
+        super().__init__("audience")
         self._changed = threading.Condition()
         self.received: dict[str, dict[int, Any]] = defaultdict(dict)
         self.clocks: list[int] = []
@@ -67,19 +64,11 @@ class Stage:
         self.node.create_subscription(JointState, "/joint_states", self.joints.append, reliable)
         self.trajectories = self.node.create_publisher(JointTrajectory, "/joint_trajectory", reliable)
         self.client = SimulatorClient(self.node, timeout_s=PATIENCE_S)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
+        self._spin_from_now_on()
         arguments = ["--ros-args"]
         for key, value in parameters.items():
             arguments += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
         self.child = Child("simulator", arguments, folder / "simulator.log")
-
-    def _spin(self) -> None:
-        while not self._stopping.is_set():
-            self._executor.spin_once()
 
     def _take(self, topic: str, message: Any) -> None:
         with self._changed:
@@ -115,11 +104,7 @@ class Stage:
         }
 
     def close(self) -> None:
-        self._executor.create_task(self._stopping.set)
-        self._thread.join()
-        self._executor.shutdown()
-        self.node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
+        super().close()
         self.child.stop()
 
 
