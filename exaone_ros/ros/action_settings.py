@@ -11,6 +11,7 @@ from exaone_ros.action.gate import GateLimits
 from exaone_ros.action.goal import RunnerLimits
 from exaone_ros.action.heads.base import ActionHead
 from exaone_ros.action.heads.flow import GRAPH, FlowCard, FlowHead
+from exaone_ros.action.heads.plugin import plugin_head
 from exaone_ros.action.heads.reach import ReachHead, ReachSettings
 from exaone_ros.action.heads.scripted import HoldHead, ReplayHead, SineHead
 from exaone_ros.action.kinematics import Kinematics
@@ -21,8 +22,10 @@ from exaone_ros.sim.mjcf import robot_mjcf
 
 PARAMETERS = (
     Parameter("robot_file", "", "YAML file of the robot; empty = the package's config/tabletop_humanoid.yaml."),
-    Parameter("head", "reach", "What makes the actions; all of these are stubs for a policy.",
-              choices=("hold", "sine", "replay", "reach", "flow")),
+    Parameter("head", "reach", "What makes the actions; all of these are stubs for a policy, but plugin, which is "
+              "yours.", choices=("hold", "sine", "replay", "reach", "flow", "plugin")),
+    Parameter("head_plugin", "", "plugin: name of the head, as an installed package declares it (entry point of group "
+              "exaone_ros.action.heads)."),
     Parameter("sine_joint", "", "sine: joint to swing; empty = the first one."),
     Parameter("sine_amplitude", 0.2, "sine: rad or m.", minimum=0.0001, maximum=3.0),
     Parameter("sine_frequency_hz", 0.25, "sine: swings per second.", unit="Hz", minimum=0.01, maximum=5.0),
@@ -113,6 +116,10 @@ class ActionSettings:
             return self._replay()
         if kind == "flow":
             return self._flow()
+        if kind == "plugin":
+            if not values["head_plugin"]:
+                raise ParameterError("head 'plugin' needs 'head_plugin', the name that a package declares it by")
+            return plugin_head(values["head_plugin"], robot.spec)
         if not robot.arms:
             raise ParameterError(f"head 'reach' needs an arm; the robot file of '{robot.spec.embodiment}' has none")
         settings = ReachSettings(speed_share=values["speed_share"], max_target_age_s=values["max_target_age_s"])

@@ -190,6 +190,12 @@ PATTERNS: tuple[tuple[str, Fate], ...] = (
         Elsewhere("test/ros/test_flow_head_node.py::test_it_acts_on_images_and_on_nothing_else", "flow"),
     ),
     (
+        r".*head:=plugin ",
+        Elsewhere(
+            "test/ros/test_plugin_head_node.py::test_a_head_that_another_package_declares_moves_the_robot", "plugin"
+        ),
+    ),
+    (
         r"python -m exaone_ros\.nodes\.rerun_view ",
         Elsewhere("test/ros/test_rerun_view.py::test_a_run_is_saved", "RerunView"),
     ),

@@ -48,6 +48,8 @@ def test_what_a_head_needs_is_asked_for(tmp_path: Path) -> None:
         ({"head": "flow"}, "head 'flow' needs 'flow_head'"),
         ({"head": "flow", "flow_head": str(tmp_path)}, "is no card of a flow head"),
         ({"head": "replay"}, "head 'replay' needs 'replay_dataset'"),
+        ({"head": "plugin"}, "head 'plugin' needs 'head_plugin'"),
+        ({"head": "plugin", "head_plugin": "mine"}, "no installed package declares a head 'mine'"),
         ({"head": "sine", "sine_joint": "tail"}, "joint 'tail' is not in the spec"),
     ):
         with pytest.raises(ExaoneError, match=words):
