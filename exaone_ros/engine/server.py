@@ -220,8 +220,8 @@ class ServerEngine:
             if not self._breaker.allow():
                 health = self._breaker.health
                 raise ServerUnavailable(
-                    f"task '{task.name}' is refused: server {settings.url} is {health.state.value} ({health.reason}); "
-                    f"it is tried again in {health.retry_in_s:.1f} s"
+                    f"task '{task.name}' is refused: server {settings.address} is {health.state.value} "
+                    f"({health.reason}); it is tried again in {health.retry_in_s:.1f} s"
                 )
             try:
                 reply = self._ask(call, fields)
@@ -258,7 +258,7 @@ class ServerEngine:
         """
         openai, request, reply = self._openai, call.request, Reply()
         call.wait_s = 0.0
-        where = f"task '{request.task.name}': server {self.settings.url}"
+        where = f"task '{request.task.name}': server {self.settings.address}"
         timeout_s = self.settings.timeout_s
         if request.deadline_s is not None:
             timeout_s = max(0.01, min(timeout_s, request.deadline_s - time.monotonic()))

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from exaone_ros.errors import EngineError
+
+
+def public_address(url: str) -> str:
+    """Scheme, host, port and path of an address: what may be told of it in logs and on topics."""
+    try:
+        parts = urlsplit(url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "?"
+        return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    except ValueError:
+        return "server"
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,9 @@ class ServerSettings:
     top_logprobs: int = 5
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise EngineError(f"server: url is {self.url!r}; expected http://HOST:PORT/v1 or https://...")
+        if not self.url.startswith(("http://", "https://")) or not _names_a_host(self.url):
+            told = public_address(self.url) if "@" in self.url else self.url
+            raise EngineError(f"server: url is {told!r}; expected http://HOST:PORT/v1 or https://...")
         if not self.model:
             raise EngineError("server: model is empty; expected the name under which the server serves it")
         for name, value, least, most in (
@@ -54,3 +66,16 @@ class ServerSettings:
         ):  # fmt: skip
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
                 raise EngineError(f"server: {name} is {value!r}; expected {least} to {most}")
+
+    @property
+    def address(self) -> str:
+        """The url without a user, a password or a query: for messages, which end in logs and on topics."""
+        return public_address(self.url)
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0  # a port that is none raises
+    except ValueError:
+        return False

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from exaone_ros.engine.server_settings import public_address
 from exaone_ros.errors import ExaoneError
 from exaone_ros.ros.bridge import Converter
 from exaone_ros.ros.parameters import Parameter, ParameterError, checked_topic
@@ -194,16 +194,6 @@ class Settings:
             draft_mtp=values["draft_mtp"],
             kept_mb=values["kept_mb"],
         )
-
-
-def public_address(url: str) -> str:
-    """Scheme, host, port and path of an address: what may be told of it."""
-    try:
-        parts = urlsplit(url)
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "?"
-        return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
-    except ValueError:
-        return "server"
 
 
 def _cameras_of(values: Mapping[str, Any]) -> tuple[CameraSettings, ...]:

@@ -443,6 +443,20 @@ def test_nobody_is_there() -> None:
     assert isinstance(answer.error, ServerUnavailable) and "is not reached" in str(answer.error)
 
 
+def test_what_is_secret_in_an_address_is_in_no_error() -> None:
+    """Errors end in logs, in diagnostics and on topics."""
+    with Scripted(status(500)) as server:
+        url = server.url.replace("://", "://me:secret@") + "?key=secret"
+    with ServerEngine(ServerSettings(url, "m", retries=0, breaker_failures=1)) as engine:
+        for expected in ("is not reached", "is degraded"):
+            (answer,) = engine.answer(picture(), [Count()]).answers
+            assert expected in str(answer.error) and "secret" not in str(answer.error)
+    for url in ("ftp://me:secret@brain/v1", "http://me:secret@[brain", "http://me:secret@brain:port/v1"):
+        with pytest.raises(EngineError, match="server: url is") as refused:
+            ServerSettings(url, "m")
+        assert "secret" not in str(refused.value)
+
+
 def test_an_answer_of_which_a_part_was_heard_is_not_said_twice() -> None:
     heard: list[str] = []
     with Scripted(says('{"count":', finish=None)) as server, ServerEngine(settings(server.url, retries=3)) as engine:

@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from exaone_ros.ros.perception_settings import PARAMETERS, Settings, public_address
+from exaone_ros.engine.server_settings import public_address
+from exaone_ros.ros.perception_settings import PARAMETERS, Settings
 
 
 @pytest.mark.parametrize(
