@@ -54,6 +54,11 @@ class ChatServer(ThreadingHTTPServer):
         super().__init__(address, _Handler)
         self.service, self.model_name, self.key = service, name, key
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say what went wrong, where something did: clients that are killed between two requests are none of it."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

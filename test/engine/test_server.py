@@ -552,6 +552,20 @@ def test_a_request_out_of_range_is_refused_by_our_own_server(wrong: dict[str, An
         served_chat.read_request({**body, **wrong})
 
 
+def test_a_client_that_is_killed_is_no_error_of_our_server_and_what_else_fails_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service: Any = None  # nobody asks
+    with serve.ChatServer(("127.0.0.1", 0), service, "tiny") as server:
+        for error in (ConnectionResetError("gone"), ValueError("broken")):
+            try:
+                raise error
+            except Exception:
+                server.handle_error(None, ("127.0.0.1", 1))
+    told = capsys.readouterr().err
+    assert "ValueError: broken" in told and "gone" not in told
+
+
 def test_a_port_that_cannot_be_listened_on_is_one_line_and_a_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
