@@ -103,7 +103,7 @@ class HiddenStates:
         if len(tokens) > self._longest:
             raise EngineError(
                 f"image and instruction make {len(tokens)} tokens; expected at most {self._longest}: shorten the "
-                f"instruction, which begins with {instruction[:40]!r}"
+                f"instruction of {len(instruction)} characters"
             )
         pads = np.flatnonzero(tokens == self._config.image_token)
         return self._decoder.run(self._feeds(tokens, seen, pads))["hidden"]

@@ -213,7 +213,9 @@ class ActionHeadNode(ManagedNode):
             self._goal = (handle, ended)
         outcome: Outcome = await ended
         self._last_outcome = outcome
-        self.get_logger().info(f"goal ended: {outcome.reason.value} {outcome.message}")
+        # What a head says may hold words of users, as the name of a target that is out of reach: they are the client's.
+        words = "(the goal's result says why)" if outcome.reason is Stop.HEAD_FAILED else outcome.message
+        self.get_logger().info(f"goal ended: {outcome.reason.value} {words}")
         if outcome.reason is Stop.DONE:
             handle.succeed()
         elif outcome.reason is Stop.CANCELLED and handle.is_cancel_requested:

@@ -27,6 +27,7 @@ from exaone_ros.share import share_path
 from exaone_ros.sim.mjcf import robot_mjcf
 
 TOP, RADIUS_M, HEIGHT_M = (0.55, -0.20, 0.91), 0.033, 0.11
+FAR_TOP = (1.3, -0.20, 0.91)
 LABEL = "red cylinder"
 
 
@@ -100,6 +101,21 @@ def test_what_was_not_seen_is_not_reached_for(tmp_path: Path) -> None:
         assert "goal refused: no_target" in process.output()  # told, but without the words of a user
         assert "blue mug" not in process.output() and LABEL not in process.output()
         assert peer.commands == []
+
+
+def test_what_is_out_of_reach_is_named_to_the_client_and_not_in_the_log(tmp_path: Path) -> None:
+    with acting(tmp_path, "far") as (peer, process):
+        ready(peer)
+
+        def attempt() -> RunPolicy.Result:
+            peer.see(LABEL, FAR_TOP, RADIUS_M, HEIGHT_M)
+            return peer.run(target=LABEL)
+
+        result = peer.keep_trying(attempt, lambda found: found.stop != RunPolicy.Result.STOP_NO_TARGET, "a target")
+        assert (result.stop, result.success) == (RunPolicy.Result.STOP_HEAD_FAILED, False)
+        assert f"'{LABEL}' at (" in result.message and "out of reach" in result.message
+        assert "goal ended: head_failed (the goal's result says why)" in process.output()
+        assert LABEL not in process.output()
 
 
 def test_estop_holds_at_once_and_latches(tmp_path: Path) -> None:
