@@ -15,6 +15,7 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidTopicNameException
+from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RclParameter
 from rclpy.validate_topic_name import validate_topic_name
@@ -77,9 +78,13 @@ class Parameter:
             raise ParameterError(f"'{self.name}' is {value!r}; expected one of {', '.join(self.choices)}")
         return value  # type: ignore[return-value]
 
-    def descriptor(self) -> ParameterDescriptor:
-        """What `ros2 param describe` shows."""
-        when = "may change at any time" if self.live else "read at configure"
+    def descriptor(self, read_at: str = "configure") -> ParameterDescriptor:
+        """What `ros2 param describe` shows.
+
+        Args:
+            read_at: when the node takes the values of parameters that are not live.
+        """
+        when = "may change at any time" if self.live else f"read at {read_at}"
         descriptor = ParameterDescriptor(description=f"{self.description} ({when})")
         descriptor.additional_constraints = f"one of {', '.join(self.choices)}" if self.choices else ""
         if self.unit:
@@ -124,6 +129,9 @@ class ParameterSet:
 
     def __init__(self, node: Node, parameters: Sequence[Parameter], locked: Callable[[], bool] = lambda: False) -> None:
         self._node, self._locked = node, locked
+        managed = isinstance(node, LifecycleNode)  # another node cannot be configured anew, only started anew
+        self._read_at = "configure" if managed else "the start"
+        self._instead = "clean the node up first, then set it" if managed else "start the node anew with another value"
         self._known = {parameter.name: parameter for parameter in parameters}
         self._problems: dict[str, str] = {}
         for parameter in parameters:
@@ -171,7 +179,7 @@ class ParameterSet:
                 value = parameter.checked(given)
             except ParameterError as error:
                 problem = str(error)
-        self._node.declare_parameter(parameter.name, value, parameter.descriptor(), ignore_override=True)
+        self._node.declare_parameter(parameter.name, value, parameter.descriptor(self._read_at), ignore_override=True)
         if problem:  # noted last: declaring counts as setting, which puts earlier faults right
             self._problems[parameter.name] = problem
 
@@ -191,7 +199,7 @@ class ParameterSet:
                 # The QoS of a topic is settled when the topic is made: a later change would have no effect.
                 settled = parameter is None or not parameter.live
                 if settled and self._node.has_parameter(change.name) and self._locked():
-                    raise ParameterError(f"'{change.name}' is read at configure; clean the node up first, then set it")
+                    raise ParameterError(f"'{change.name}' is read at {self._read_at}; {self._instead}")
         except ParameterError as error:
             return SetParametersResult(successful=False, reason=str(error))
         for change in changes:

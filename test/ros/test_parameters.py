@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import rclpy
+from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RclParameter
 
@@ -83,7 +84,7 @@ def test_defaults_overrides_and_descriptions(context: rclpy.Context) -> None:
     assert "How often." in rate.description and "[Hz]" in rate.description and "any time" in rate.description
     size = node.describe_parameter("size")
     assert (size.integer_range[0].from_value, size.integer_range[0].to_value) == (1, 8)
-    assert "configure" in size.description
+    assert "read at the start" in size.description
     assert "fast, slow" in node.describe_parameter("mode").additional_constraints
 
 
@@ -108,12 +109,25 @@ def test_a_change_is_refused_as_a_whole(context: rclpy.Context) -> None:
     assert parameters.values() == DEFAULTS
 
 
-def test_what_is_read_at_configure_is_locked_afterwards(context: rclpy.Context) -> None:
+def test_what_is_read_at_the_start_is_locked_afterwards(context: rclpy.Context) -> None:
     node, parameters = declared(context, locked=True)
     (refused,) = node.set_parameters([RclParameter("size", value=4)])
-    assert not refused.successful and "configure" in refused.reason
+    assert not refused.successful and "read at the start; start the node anew" in refused.reason
+    assert node.describe_parameter("size").description.endswith("(read at the start)")
     (taken,) = node.set_parameters([RclParameter("rate", value=4.0)])
     assert taken.successful and parameters["rate"] == 4.0 and parameters["size"] == 3
+
+
+def test_what_is_read_at_configure_can_be_set_after_a_cleanup(context: rclpy.Context) -> None:
+    node = LifecycleNode("managed", context=context, automatically_declare_parameters_from_overrides=True)
+    configured = True
+    parameters = ParameterSet(node, ALL, locked=lambda: configured)
+    (refused,) = node.set_parameters([RclParameter("size", value=4)])
+    assert not refused.successful and "read at configure; clean the node up first" in refused.reason
+    assert node.describe_parameter("size").description.endswith("(read at configure)")
+    configured = False
+    (taken,) = node.set_parameters([RclParameter("size", value=4)])
+    assert taken.successful and parameters["size"] == 4
 
 
 def test_lists_are_set_and_refused_as_such(context: rclpy.Context) -> None:
@@ -135,7 +149,7 @@ def test_parameters_that_follow_from_others_are_known_once_they_are_declared(con
 def test_a_qos_override_is_locked_once_its_topic_is_made(context: rclpy.Context) -> None:
     node, _ = declared(context, locked=True, **{"qos_overrides./a.publisher.depth": 3})
     (refused,) = node.set_parameters([RclParameter("qos_overrides./a.publisher.depth", value=4)])
-    assert not refused.successful and "configure" in refused.reason
+    assert not refused.successful and "read at the start" in refused.reason
 
 
 def test_what_is_given_without_a_type_is_named(context: rclpy.Context) -> None:
