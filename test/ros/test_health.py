@@ -33,6 +33,9 @@ def whole(reading: Reading, publishers: int, active_s: float, busy_s: float = 0.
 
 def test_a_good_node_is_ok() -> None:
     assert health().state is State.OK and health().state.level == 0
+    assert health().reason == "5.0 answered frames per second"
+    first = health(recent={"frames.answered": 0})
+    assert first.state is State.OK and "none has been answered" in first.reason
 
 
 def test_each_trouble_is_named_with_its_numbers() -> None:
