@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +20,11 @@ from action.recorder.test_writer import SHAPES, SPEC, frame, record, record_one_
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from exaone_ros.action import schemas
+from exaone_ros.action.gate import Gate
+from exaone_ros.action.observation import Observation
 from exaone_ros.action.recorder.reader import DatasetReader
 from exaone_ros.action.recorder.writer import DatasetWriter
+from exaone_ros.action.spec import NS
 
 
 @pytest.mark.parametrize("codec", ["h264", "av1"])
@@ -78,3 +86,34 @@ def test_lerobot_can_go_on_recording(tmp_path: Path) -> None:
     dataset.save_episode()
     dataset.finalize()
     assert len(LeRobotDataset("exaone/test", root=tmp_path / "set")) == 9
+
+
+def test_a_policy_that_lerobot_trained_is_a_head(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(repository / "examples" / "tabletop_reach", tmp_path / "set")
+    small = {"dim_model": 64, "n_heads": 2, "dim_feedforward": 64, "pretrained_backbone_weights": "null"}
+    policy = {"type": "act", "device": "cpu", "push_to_hub": "false", "chunk_size": 16, "n_action_steps": 16} | small
+    command = [sys.executable, "-m", "lerobot.scripts.lerobot_train", "--dataset.repo_id=you/set", "--num_workers=0"]
+    command += [f"--dataset.root={root}", f"--output_dir={tmp_path / 'RUN'}", "--steps=1", "--batch_size=2"]
+    command += [f"--policy.{name}={value}" for name, value in policy.items()]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+    page = (repository / "docs" / "vla.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class MyPolicy" in block]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)  # the page's own
+    dataset = DatasetReader(root)
+    spec, episode = dataset.spec, dataset.episode(0)
+    image = dataset.images(0, "head")[0]
+    observation = Observation(episode.state[0], NS, {"head": image}, {"head": NS}, task=episode.tasks[0])
+    head = names["MyPolicy"](spec)
+    head.reset(observation)
+    gate = Gate(spec)
+    assert gate.open(spec.positions_from_state(observation.state), NS) is None
+    for delay in (0, 3):
+        chunk = head.predict(observation, np.empty((0, len(spec.joints)), np.float32), delay)
+        assert (chunk.head, chunk.actions.shape) == ("act", (spec.horizon, len(spec.joints)))
+        assert gate.check(chunk, NS) is None
