@@ -49,6 +49,7 @@ def change_weights(model: Path) -> None:
 def test_the_bundled_figures_are_of_the_bundled_weights() -> None:
     weights = fingerprint_of(BUNDLED)
     assert read_figures(BUNDLED / EVALUATION_FILE)["weights"] == weights
+    assert read_figures(BUNDLED / STRESS_FILE)["weights"] == weights
     drafts = read_worth(BUNDLED / WORTH_FILE)
     assert drafts is not None and drafts.weights == weights and "ngram 4" in drafts.worth
     assert f"`{weights[:DIGITS]}`" in (BUNDLED / CARD_FILE).read_text(encoding="utf-8")
@@ -131,8 +132,12 @@ def test_the_evaluation_says_whose_figures_it_compares(
     assert "evaluation.json holds figures of another model" in capsys.readouterr().out
     assert read_figures(figures)["weights"] == fingerprint_of(model) != fingerprint_of(BUNDLED)
     write_worth(model / WORTH_FILE, WorthReport(DRAFTS, fingerprint_of(model)))
+    assert cli.main([*command, "--card"]) == 1
+    assert "stress.json holds figures of another model" in capsys.readouterr().err
+    (model / STRESS_FILE).unlink()
     assert cli.main([*command, "--card"]) == 0
-    assert fingerprint_of(model)[:DIGITS] in (model / CARD_FILE).read_text(encoding="utf-8")
+    card = (model / CARD_FILE).read_text(encoding="utf-8")
+    assert fingerprint_of(model)[:DIGITS] in card and "Where it breaks" not in card
 
 
 @pytest.mark.usefixtures("silent_engine")
@@ -199,7 +204,7 @@ def test_an_export_names_what_it_leaves_behind(
     (tmp_path / "checkpoint.pt").touch()
     assert cli.main(["export", "--run", str(tmp_path), "--model", str(model)]) == 0
     told = capsys.readouterr().out
-    assert told.count("measure again") == 3 and str(model / WORTH_FILE) in told
+    assert told.count("measure again") == 4 and str(model / WORTH_FILE) in told
 
 
 def test_a_folder_without_a_model_has_no_fingerprint(tmp_path: Path) -> None:
