@@ -17,7 +17,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from exaone_ros.bench import cameras, control_loop, engine_promises, propagation, ros_overhead, three_questions
+from exaone_ros.bench import (
+    cameras,
+    control_loop,
+    demonstration,
+    engine_promises,
+    propagation,
+    ros_overhead,
+    three_questions,
+)
 from exaone_ros.bench.kept import gpu_sections
 from exaone_ros.bench.machine import machine
 from exaone_ros.bench.table import markdown
@@ -67,6 +75,10 @@ def _views(options: argparse.Namespace) -> Any:
     return engine_promises.frames(max(1, options.frames // 2))
 
 
+def _demo(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
+    return demonstration.measure(model, options.demo_seconds)
+
+
 def _overhead(model: Path, options: argparse.Namespace, told: Callable[[int, int], None]) -> Any:
     return ros_overhead.measure(model, options.threads, options.answers)
 
@@ -105,6 +117,7 @@ PARTS = {
     "later_questions": Part("later questions on the same frame", _later),
     "reasoning_beside": Part("reasoning beside perception", _reasoning),
     "drafts": Part("drafts", _drafts),
+    "demo": Part("the demo", _demo),
     "control_loop_ms": Part("control loop beside perception", _control),
     "ros_overhead_ms": Part("ROS overhead, two image sizes", _overhead),
     "cameras": Part("one, two and four cameras", _cameras),
@@ -123,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--frames", type=int, default=24, help="frames of the comparison")
     parser.add_argument("--periods", type=int, default=300, help="of 0.2 s, of perception with and without reasoning")
+    parser.add_argument("--demo-seconds", type=float, default=30.0)
     parser.add_argument("--answers", type=int, default=600, help="answers of the ROS measurement")
     parser.add_argument("--memory-frames", type=int, default=10_000)
     parser.add_argument("--camera-seconds", type=float, default=30.0, help="for each number of cameras")

@@ -16,6 +16,8 @@ import cv2
 import pytest
 from rosbags.highlevel import AnyReader
 
+from exaone_ros.bench import demonstration
+from exaone_ros.bench.table import _demo
 from exaone_ros.errors import ExaoneError
 from exaone_ros.nodes import demo
 from exaone_ros.ros.bag import typestore
@@ -52,6 +54,18 @@ def test_answers_are_far_better_than_chance(summary: dict[str, Any]) -> None:
     assert summary["f1_50"] > 0.3
     assert summary["decision_accuracy"] > 0.6
     assert summary["count_accuracy"] > 0.4
+
+
+def test_the_page_of_benchmarks_shows_what_the_demo_measured(summary: dict[str, Any]) -> None:
+    page = _demo(summary)
+    assert "`make demo`, 20 s: " in page and f"| {summary['mean_iou']} | {summary['f1_50']} |" in page
+    age = summary["latency_ms"]["decision_age"]
+    assert f"| age when published | {age['p50']} | {age['p95']} |" in page
+
+
+def test_a_demo_that_fails_is_no_figure_of_the_benchmark(tmp_path: Path) -> None:
+    with pytest.raises(ExaoneError, match=r"the demo ended with status 1; its output ends with:\n[\s\S]*config\.json"):
+        demonstration.measure(tmp_path)
 
 
 def test_every_stage_has_its_latency(summary: dict[str, Any]) -> None:
