@@ -186,9 +186,9 @@ def _demo(values: dict[str, Any]) -> str:
     return f"""\
 ## The demo
 
-`make demo`, {values["seconds"]:.0f} s: the simulated humanoid's camera at 10 Hz, three standing tasks, a new table each
-3 s; what is answered is held against the simulator's truth. Rendering shares the cores with the engine. Ages are of the
-image: when the answer was published, and when another process had it.
+`make demo`, {values["seconds"]:.0f} s: the simulated humanoid's camera at 10 Hz, three standing tasks, a new table
+every 3 s; what is answered is held against the simulator's truth. Rendering shares the cores with the engine. Ages are
+of the image: when the answer was published, and when another process had it.
 
 | frames / answered | answers/s | mean IoU | F1 at 0.5 | counts right | decisions right |
 |---|---|---|---|---|---|
