@@ -15,7 +15,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -140,9 +140,14 @@ def watch(arguments: argparse.Namespace, console: Console) -> tuple[dict[int, Mo
                         time.sleep(0.25)
                 with node.lock:
                     state.elapsed_s = time.monotonic() - start
-                    return dict(sorted(node.moments.items())), state
+                    return watched(node.moments), state
     finally:
         rclpy.try_shutdown()
+
+
+def watched(moments: Mapping[int, Moment]) -> dict[int, Moment]:
+    """By stamp, the moments whose image was seen: an answer to an image of before the watch is none of its own."""
+    return {stamp: moment for stamp, moment in sorted(moments.items()) if moment.jpeg}
 
 
 def simulator_arguments(arguments: argparse.Namespace) -> list[str]:
@@ -258,7 +263,7 @@ def summarise(
     figures = tally.summary()
     figures["latency_ms"] |= {stage: {"p50": p50, "p95": p95} for stage, (p50, p95) in state.stages_ms.items()}
     return {
-        "frames": sum(bool(moment.jpeg) for moment in moments.values()),
+        "frames": len(moments),
         "answered_frames": sum(any(map(is_answered, moment.answers.values())) for moment in moments.values()),
         "answers": answers,
         "answers_per_s": round(answers / state.elapsed_s, 2),

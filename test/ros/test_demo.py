@@ -20,6 +20,7 @@ from exaone_ros.bench import demonstration
 from exaone_ros.bench.table import _demo
 from exaone_ros.errors import ExaoneError
 from exaone_ros.nodes import demo
+from exaone_ros.nodes.watch import Moment
 from exaone_ros.ros.bag import typestore
 
 pytest.importorskip("mujoco")
@@ -61,6 +62,12 @@ def test_the_page_of_benchmarks_shows_what_the_demo_measured(summary: dict[str, 
     assert "`make demo`, 20 s: " in page and f"| {summary['mean_iou']} | {summary['f1_50']} |" in page
     age = summary["latency_ms"]["decision_age"]
     assert f"| age when published | {age['p50']} | {age['p95']} |" in page
+
+
+def test_an_answer_to_an_image_of_before_the_watch_is_left_out(summary: dict[str, Any]) -> None:
+    early, seen, other = Moment(answers={"decision": object()}), Moment(jpeg=b"x"), Moment(jpeg=b"y")
+    assert list(demo.watched({3: other, 1: early, 2: seen}).items()) == [(2, seen), (3, other)]
+    assert summary["answered_frames"] <= summary["frames"]
 
 
 def test_a_demo_that_fails_is_no_figure_of_the_benchmark(tmp_path: Path) -> None:
