@@ -129,16 +129,16 @@ PARTS = {
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench")
-    parser.add_argument("--out", type=Path, default=Path("bench_out"))
+    parser.add_argument("--out", type=Path, default=Path("bench_out"), help="folder of the results")
     parser.add_argument("--docs", type=Path, help="markdown file to write the table to (docs/benchmarks.md)")
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these alone; the others stay as bench.json has them")
     parser.add_argument("--model", type=Path, help="checkpoint directory (default: the bundled one)")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU, ours and theirs")
     parser.add_argument("--frames", type=int, default=24, help="frames of the comparison")
     parser.add_argument("--periods", type=int, default=300, help="of 0.2 s, of perception with and without reasoning")
-    parser.add_argument("--demo-seconds", type=float, default=30.0)
+    parser.add_argument("--demo-seconds", type=float, default=30.0, help="how long the demo answers")
     parser.add_argument("--answers", type=int, default=600, help="answers of the ROS measurement")
-    parser.add_argument("--memory-frames", type=int, default=10_000)
+    parser.add_argument("--memory-frames", type=int, default=10_000, help="answered while memory is watched")
     parser.add_argument("--camera-seconds", type=float, default=30.0, help="for each number of cameras")
     parser.add_argument("--commands", type=int, default=900, help="commands of the control loop that are timed")
     return parser

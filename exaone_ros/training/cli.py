@@ -1,8 +1,8 @@
 """`python -m exaone_ros.training`: prerender, train, mtp, export, evaluate, calibration, acceptance, stress,
 all.
 
-On a CPU, train with `--threads 1` where the cores are shared with other work, and with the settings of glibc in
-docs/training.md, which halve the time of a step.
+On a CPU, train with `--threads 1` where the cores are shared with other work, with 2 where they are not, and with the
+settings of glibc in docs/training.md, which halve the time of a step.
 """
 
 from __future__ import annotations

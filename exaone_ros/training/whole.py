@@ -55,7 +55,7 @@ class Machine:
 
 
 MACHINES = {
-    "cpu": Machine(180.0, 56.0, 0.74, 0.04, 24, 1),
+    "cpu": Machine(180.0, 56.0, 0.74, 0.04, 24, 2),
     "cuda": Machine(25.0, 400.0, 0.56, 0.06, 96, 0),
 }
 """Two cores render 750 frames a minute each. The figures for CUDA are estimates: no such machine was at hand."""
