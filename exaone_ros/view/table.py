@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exaone_ros.tasks import Detection
+from exaone_ros.tasks.base import one_line
 
 
 @dataclass
@@ -44,15 +45,15 @@ def render(state: LiveState) -> RenderableType:
     seen.add_column("score", justify="right")
     seen.add_column("box x1 y1 x2 y2 [px]", justify="right")
     for detection in list(state.detections)[:10]:
-        seen.add_row(detection.label, f"{detection.score:.2f}", " ".join(f"{v:4.0f}" for v in detection.box))
+        seen.add_row(_said(detection.label), f"{detection.score:.2f}", " ".join(f"{v:4.0f}" for v in detection.box))
     if not state.detections:
         seen.add_row("nothing", "", "")
     judged = Table.grid(padding=(0, 2))
     for label, number, probability in state.counts:
-        judged.add_row("count", label or "all objects", f"{number}", f"p {probability:.2f}")
+        judged.add_row("count", _said(label or "all objects"), f"{number}", f"p {probability:.2f}")
     for option, probability in state.options:
         mark = "->" if option == state.choice else ""
-        judged.add_row("decision" if mark else "", option, mark, _bar(probability))
+        judged.add_row("decision" if mark else "", _said(option), mark, _bar(probability))
     stages = Columns([f"{name} {p50:.1f}/{p95:.1f}" for name, (p50, p95) in state.stages_ms.items()], padding=(0, 3))
     head = Text(
         f"{state.elapsed_s:5.1f} s   frames {state.frames}   answers {state.answers}   "
@@ -62,11 +63,16 @@ def render(state: LiveState) -> RenderableType:
     if judged.row_count:
         parts.append(judged)
     if state.reason:
-        parts.append(Text(f"{state.instruction}  {state.choice}: {state.reason}", style="italic"))
-    parts += [Text(f"{question}  {text}", style="italic") for question, text in list(state.said)[:5]]
+        parts.append(_said(f"{state.instruction}  {state.choice}: {state.reason}", "italic"))
+    parts += [_said(f"{question}  {text}", "italic") for question, text in list(state.said)[:5]]
     if state.stages_ms:
         parts += [Text("stage p50/p95 [ms]", style="bold"), stages]
     return Panel(Group(*parts), title="exaone_ros demo", title_align="left")
+
+
+def _said(words: str, style: str = "") -> Text:
+    """Words of users and of the model as they are: no markup of rich, and no control sequence of the terminal."""
+    return Text(one_line(words), style=style)
 
 
 def _bar(probability: float, width: int = 20) -> Text:

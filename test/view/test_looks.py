@@ -67,3 +67,17 @@ def test_the_movie_can_be_read_back(tmp_path: Path) -> None:
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 5
     pictures = [cv2.imread(str(file)) for file in files[1:]]
     assert [int(picture.mean()) for picture in pictures] == [0, 80, 160]
+
+
+def test_words_are_shown_as_they_are_and_do_nothing_to_the_terminal() -> None:
+    shown = io.StringIO()
+    state = LiveState(
+        detections=[Detection("[/red] cube", (1, 2, 3, 4), 0.5)],
+        counts=[("[bold]mug", 1, 0.9)],
+        options=[("[/]", 0.8)],
+        said=[("what is it?", "a mug\x1b]0;title\x07\x1b[2J")],
+    )
+    Console(width=100, file=shown).print(render(state))
+    text = shown.getvalue()
+    assert all(part in text for part in ("[/red] cube", "[bold]mug", "[/]", "a mug"))
+    assert "\x1b" not in text and "\x07" not in text
