@@ -75,6 +75,7 @@ class Engine:
         context: int = 1024,
         threads: int = 0,
         device: str = "cpu",
+        visual_tokens: int = 0,
         scheduling: Scheduling | None = None,
         speculation: Speculation | None = CHEAP,
     ) -> Engine:
@@ -88,6 +89,8 @@ class Engine:
             context: tokens of system prompt, image, question and answer together.
             threads: of the backend; 0 = one for each core.
             device: where it runs, e.g. ``"cpu"`` or ``"cuda"``.
+            visual_tokens: most that an image may take; larger images are shrunk to it. 0 = what the checkpoint, or the
+                engines compiled of it, allow.
             scheduling: how calls and slots are shared out.
             speculation: what is guessed ahead; None = nothing. Answers are the same with every setting.
 
@@ -106,7 +109,10 @@ class Engine:
         prompts = PromptEncoder.open(directory, config)
         table = TokenTable.open(directory, config.text.vocab, config.eos_tokens)
         mtp = speculation is not None and speculation.mtp > 0
-        opened = open_backend(backend, directory, slots=slots, context=context, threads=threads, device=device, mtp=mtp)
+        opened = open_backend(
+            backend, directory, slots=slots, context=context, threads=threads, device=device, mtp=mtp,
+            visual_tokens=visual_tokens,
+        )  # fmt: skip
         return cls(opened, prompts, table, config.image_token, scheduling=scheduling, speculation=speculation)
 
     @property

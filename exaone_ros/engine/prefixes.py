@@ -253,7 +253,7 @@ class PromptHeads:
             what = "image" if len(head.visual) == 1 else f"{len(head.visual)} images"
             raise PromptTooLong(
                 f"system prompt and {what} take {head.tokens.size} tokens ({seen} of them visual); the context is "
-                f"{context}: open the engine with a larger one"
+                f"{context}: open the engine with a larger one, or with less visual_tokens"
             )
 
     def _fit(self) -> None:

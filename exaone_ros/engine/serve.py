@@ -204,12 +204,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument(
+        "--visual-tokens", type=int, default=0,
+        help="most that an image may take; larger ones are shrunk; 0 = what the checkpoint allows",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     model = options.model or share_path(BUNDLED)
     try:
         engine = Engine.open(
             model, options.backend, slots=options.slots, context=options.context, threads=options.threads,
-            device=options.device,
+            device=options.device, visual_tokens=options.visual_tokens,
         )  # fmt: skip
     except ExaoneError as error:
         print(f"error: {error}", file=sys.stderr)

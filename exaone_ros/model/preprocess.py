@@ -7,7 +7,7 @@ linear, so they are folded into the weights of the patch embedding (`fold_patch_
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class PreprocessConfig:
         patch, merge: side of a patch in pixels, patches along the side of a visual token.
         mean, std: of each channel R, G, B, after scaling.
         scale: factor that takes a uint8 value to the range of mean and std.
+        most_tokens: visual tokens that an image may take at most, whatever the checkpoint allows; None = as it does.
     """
 
     min_px: int
@@ -46,6 +47,7 @@ class PreprocessConfig:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     scale: float
+    most_tokens: int | None = None
 
     @property
     def token_px(self) -> int:
@@ -59,7 +61,13 @@ class PreprocessConfig:
         """
         thin = math.sqrt(MAX_ASPECT_RATIO)
         grown = self.min_px + self.token_px * math.sqrt(self.min_px) * (thin + 1 / thin) + self.token_px**2
-        return int(max(self.max_px, grown)) // self.token_px**2
+        most = int(max(self.max_px, grown)) // self.token_px**2
+        return most if self.most_tokens is None else min(most, self.most_tokens)
+
+    def within(self, visual_tokens: int) -> PreprocessConfig:
+        """The same for images of `visual_tokens` at most, where no earlier bound is less; 0 = no bound."""
+        bounds = [bound for bound in (self.most_tokens, visual_tokens) if bound]
+        return replace(self, most_tokens=min(bounds, default=None))
 
     @classmethod
     def read(cls, directory: str | Path, vision: VisionConfig) -> PreprocessConfig:
@@ -145,26 +153,34 @@ def smart_resize(config: PreprocessConfig, height_px: int, width_px: int) -> tup
     """The size (height, width) in pixels that the checkpoint sees an image of the given size at.
 
     Both sides are multiples of `token_px`, the area lies within `min_px` and `max_px`, the aspect ratio is kept as far
-    as that allows. The rule of `transformers`' smart_resize, Python's rounding of halves to even included.
+    as that allows. The rule of `transformers`' smart_resize, Python's rounding of halves to even included. What would
+    take more than `most_tokens` is shrunk by the same rule, below `min_px` too.
 
     Raises:
-        ImageError: an image this long and thin cannot keep within `max_px`.
+        ImageError: an image this long and thin cannot keep within `max_px`, or within `most_tokens`.
     """
     unit = config.token_px
     height, width = round(height_px / unit) * unit, round(width_px / unit) * unit
     if height * width > config.max_px:
-        shrink = math.sqrt(height_px * width_px / config.max_px)
-        height = max(unit, math.floor(height_px / shrink / unit) * unit)
-        width = max(unit, math.floor(width_px / shrink / unit) * unit)
-        if height * width > config.max_px:
-            raise ImageError(
-                f"image of {width_px} x {height_px} px becomes {width} x {height} px; this checkpoint takes at most "
-                f"{config.max_px} px: crop the image to a less extreme aspect ratio"
-            )
+        height, width = _shrunk(height_px, width_px, config.max_px, unit)
     elif height * width < config.min_px:
         grow = math.sqrt(config.min_px / (height_px * width_px))
         height = math.ceil(height_px * grow / unit) * unit
         width = math.ceil(width_px * grow / unit) * unit
+    if config.most_tokens is not None and height * width > config.most_tokens * unit**2:
+        height, width = _shrunk(height_px, width_px, config.most_tokens * unit**2, unit)
+    return height, width
+
+
+def _shrunk(height_px: int, width_px: int, most_px: int, unit: int) -> tuple[int, int]:
+    shrink = math.sqrt(height_px * width_px / most_px)
+    height = max(unit, math.floor(height_px / shrink / unit) * unit)
+    width = max(unit, math.floor(width_px / shrink / unit) * unit)
+    if height * width > most_px:
+        raise ImageError(
+            f"image of {width_px} x {height_px} px becomes {width} x {height} px; at most {most_px} px are taken here: "
+            "crop the image to a less extreme aspect ratio"
+        )
     return height, width
 
 

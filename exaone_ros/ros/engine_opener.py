@@ -29,6 +29,7 @@ def open_engine(settings: Settings) -> Any:
         context=settings.context,
         threads=settings.threads,
         device=settings.device,
+        visual_tokens=settings.visual_tokens,
         speculation=Speculation(previous=settings.draft_previous, mtp=settings.draft_mtp, ngram=settings.draft_ngram),
         scheduling=Scheduling(kept_mb=settings.kept_mb),
     )

@@ -36,6 +36,10 @@ PARAMETERS = (
               "at the same time; more questions take turns.", minimum=2, maximum=64),
     Parameter("context", 1024, "Tokens of image, question, reasoning and answer at most.", unit="tokens",
               minimum=256, maximum=262144),
+    Parameter("visual_tokens", 0, "Visual tokens that an image may take at most: a larger one is shrunk, which saves "
+              "time and context and costs small things. 0 = what the checkpoint allows; backend tensorrt shrinks to "
+              "what its engines were compiled for in any case, backend server leaves it to the server.",
+              unit="tokens", minimum=0, maximum=65536),
     Parameter("draft_previous", 8, "Tokens of the last answer to the same question that are guessed and verified in "
               "one step; 0 = none. Changes no answer.", minimum=0, maximum=64),
     Parameter("draft_ngram", 4, "Tokens guessed from the grammar and from what often followed in earlier answers, and "
@@ -149,6 +153,7 @@ class Settings:
     draft_ngram: int = 0
     draft_mtp: int = 0
     kept_mb: int = 1024
+    visual_tokens: int = 0
 
     @property
     def computed_by(self) -> str:
@@ -193,6 +198,7 @@ class Settings:
             draft_ngram=values["draft_ngram"],
             draft_mtp=values["draft_mtp"],
             kept_mb=values["kept_mb"],
+            visual_tokens=values["visual_tokens"],
         )
 
 

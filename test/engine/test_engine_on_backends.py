@@ -109,6 +109,19 @@ def test_a_prompt_too_long_fails_alone(random_checkpoint: Path) -> None:
     assert isinstance(answers[0].error, PromptTooLong) and answers[1].outcome is Outcome.DONE
 
 
+def test_an_image_too_large_for_the_context_fits_with_less_visual_tokens(random_checkpoint: Path) -> None:
+    with (
+        Engine.open(random_checkpoint, context=100, threads=1) as small,
+        pytest.raises(PromptTooLong, match="or with less visual_tokens"),
+    ):
+        small.look(picture(0))
+    with (
+        Engine.open(random_checkpoint, context=100, threads=1, visual_tokens=20) as small,
+        small.look(picture(0)) as frame,
+    ):
+        assert frame.visual[0].count <= 20 and (frame.width_px, frame.height_px) == picture(0).shape[1::-1]
+
+
 def test_questions_on_two_images_get_the_tokens_that_transformers_gives(
     engine: Engine, random_checkpoint: Path, table: TokenTable
 ) -> None:

@@ -566,6 +566,21 @@ def test_a_client_that_is_killed_is_no_error_of_our_server_and_what_else_fails_i
     assert "ValueError: broken" in told and "gone" not in told
 
 
+def test_the_command_line_reaches_the_engine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, object] = {}
+
+    def refuse(*_arguments: object, **named: object) -> None:
+        given.update(named)
+        raise EngineError("enough")
+
+    monkeypatch.setattr(serve.Engine, "open", refuse)
+    assert serve.main(["--visual-tokens", "300", "--context", "700"]) == 1
+    assert (given["visual_tokens"], given["context"]) == (300, 700)
+    assert capsys.readouterr().err == "error: enough\n"
+
+
 def test_a_port_that_cannot_be_listened_on_is_one_line_and_a_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

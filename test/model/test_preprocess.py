@@ -65,6 +65,30 @@ def test_smart_resize_is_that_of_transformers(height: int, width: int, low: int,
     assert found[0] * found[1] // 784 <= config.max_visual_tokens
 
 
+@settings(deadline=None)
+@given(height=st.integers(1, 3000), width=st.integers(1, 3000), most=st.integers(1, 400))
+def test_an_image_is_shrunk_to_the_visual_tokens_that_it_may_take(height: int, width: int, most: int) -> None:
+    assume(max(height, width) <= 200 * min(height, width))
+    plain, bound = smart_resize(PINNED, height, width), PINNED.within(most)
+    try:
+        found = smart_resize(bound, height, width)
+    except ImageError:
+        assert max(height, width) > most * min(height, width), "too long and thin for so few tokens"
+        return
+    assert found == plain or plain[0] * plain[1] > most * 784, "what fits stays as the checkpoint wants it"
+    assert found[0] * found[1] // 784 <= min(most, bound.max_visual_tokens)
+
+
+def test_a_shrunk_image_keeps_its_aspect() -> None:
+    assert smart_resize(DEFAULT.within(300), 1080, 1920) == (12 * 28, 23 * 28)
+    assert smart_resize(PINNED.within(60), 480, 640) == (6 * 28, 8 * 28), "below the checkpoint's least, too"
+
+
+def test_the_lesser_bound_holds() -> None:
+    assert DEFAULT.within(0) == DEFAULT
+    assert DEFAULT.within(300).within(40).max_visual_tokens == DEFAULT.within(40).within(300).max_visual_tokens == 40
+
+
 def test_camera_sizes() -> None:
     real = PreprocessConfig.parse({"size": {"shortest_edge": 3136, "longest_edge": 3211264}}, VISION)
     assert smart_resize(real, 480, 640) == (476, 644)

@@ -57,6 +57,7 @@ class OnnxRuntimeBackend:
         threads: int = 0,
         device: str = "cpu",
         mtp: bool = False,
+        visual_tokens: int = 0,
         opset: int | None = None,
         kv_write: KvWrite | None = None,
         precision: Precision = FLOAT32,
@@ -72,6 +73,7 @@ class OnnxRuntimeBackend:
             threads: of the computation; 0 = one per core.
             device: "cpu", or "cuda" / "cuda:N" with the wheel onnxruntime-gpu.
             mtp: load the checkpoint's MTP layer too, to draft with.
+            visual_tokens: most that an image may take, larger ones are shrunk; 0 = what the checkpoint allows.
             opset: of the graphs, 18 to 24; None = the latest that the installed runtime has.
             kv_write: how keys and values are written; default: the best that the opset has.
             precision: whose numbers the answers are to be made of. Anything but float32 is emulated, to measure what it
@@ -89,8 +91,8 @@ class OnnxRuntimeBackend:
         runtime = require("onnxruntime", "cpu" if device == "cpu" else "gpu")
         checkpoint = Checkpoint.open(checkpoint_dir)
         self._config = checkpoint.config
-        self._preprocess = PreprocessConfig.read(checkpoint_dir, self._config.vision)
-        check_sizes(self._config, slots, context, threads)
+        check_sizes(self._config, slots, context, threads, visual_tokens)
+        self._preprocess = PreprocessConfig.read(checkpoint_dir, self._config.vision).within(visual_tokens)
         if chunk < 1:
             raise EngineError(f"chunk is {chunk}; expected at least 1")
         text, most = self._config.text, self._preprocess.max_visual_tokens

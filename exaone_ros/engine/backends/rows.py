@@ -13,7 +13,7 @@ from exaone_ros.errors import EngineError
 from exaone_ros.model.config import ModelConfig
 
 
-def check_sizes(config: ModelConfig, slots: int, context: int, threads: int) -> None:
+def check_sizes(config: ModelConfig, slots: int, context: int, threads: int, visual_tokens: int = 0) -> None:
     """Refuse sizes that a backend cannot be opened with.
 
     Raises:
@@ -24,6 +24,7 @@ def check_sizes(config: ModelConfig, slots: int, context: int, threads: int) -> 
         ("slots", slots, 1, 4096),
         ("context", context, 1, longest),
         ("threads", threads, 0, 1024),
+        ("visual_tokens", visual_tokens, 0, 1 << 20),
     ):
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise EngineError(f"{what} is {value!r}; expected {least} to {most}")

@@ -26,7 +26,7 @@ from exaone_ros.engine.tensorrt.rows import Piece, Run, lay_out, rounds
 from exaone_ros.engine.tensorrt.session import EngineSession
 from exaone_ros.engine.tensorrt.step_graphs import STEP_TOKENS, StepGraphs
 from exaone_ros.engine.tensorrt.versions import Library, load_library
-from exaone_ros.errors import EngineError, ImageError
+from exaone_ros.errors import EngineError
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.preprocess import PreprocessConfig, preprocess
 from exaone_ros.model.vision_plan import vision_plan
@@ -44,6 +44,7 @@ class TensorRtBackend:
         slots: int,
         context: int,
         device: str = "cuda",
+        visual_tokens: int = 0,
         precision: str | None = None,
         cache_root: Path | None = None,
         library: Library | None = None,
@@ -56,6 +57,8 @@ class TensorRtBackend:
             slots: KV cache slots, at most those that the engines were compiled for.
             context: tokens that fit into one slot, likewise.
             device: "cuda" or "cuda:N".
+            visual_tokens: most that an image may take; larger ones are shrunk, and in any case to what the engines
+                were compiled for. 0 = no less than that.
             precision: of the engines; None takes the newest that fit.
             cache_root: where the engines are; None: `cache.default_root()`.
             library, cuda: what to run on; None: what is installed.
@@ -71,14 +74,15 @@ class TensorRtBackend:
         library = library or load_library()
         checkpoint = Checkpoint.open(checkpoint_dir)
         self._config = checkpoint.config
-        self._preprocess = PreprocessConfig.read(checkpoint_dir, self._config.vision)
-        check_sizes(self._config, slots, context, 0)
+        check_sizes(self._config, slots, context, 0, visual_tokens)
+        rule = PreprocessConfig.read(checkpoint_dir, self._config.vision).within(visual_tokens)
         self._cuda = cuda or CudaRuntime(int(number or 0))
         compiled = find_compiled(
             checkpoint, library, self._cuda.device(), slots=slots, context=context, precision=precision, root=cache_root
         )
         self._capacity = compiled.capacity
-        most = min(self._preprocess.max_visual_tokens, compiled.capacity.visual_tokens)
+        self._preprocess = rule.within(compiled.capacity.visual_tokens)
+        most = self._preprocess.max_visual_tokens
         text, item_bytes = self._config.text, compiled.precision.compute.itemsize
         self._limits = Limits(slots, context, text.vocab, most, token_bytes(text, item_bytes))
         self._ring = compiled.capacity.ring(self._config.text)
@@ -140,11 +144,6 @@ class TensorRtBackend:
         began = time.perf_counter()
         patches, grid = preprocess(image, self._preprocess)
         count = grid[0] * grid[1]
-        if count > self._capacity.visual_tokens:
-            raise ImageError(
-                f"an image of {image.shape[1]} x {image.shape[0]} px has {count} visual tokens; the engines were "
-                f"compiled for {self._capacity.visual_tokens}: compile with more, or send smaller images"
-            )
         feeds = vision_plan(self._config.vision, *grid).feeds(patches)
         took = time.perf_counter() - began
         self._wait()

@@ -37,6 +37,7 @@ class TorchBackend:
         threads: int = 0,
         device: str = "cpu",
         mtp: bool = False,
+        visual_tokens: int = 0,
     ) -> None:
         """Load a checkpoint; arguments as in `open_backend`.
 
@@ -51,8 +52,8 @@ class TorchBackend:
         require("transformers", "torch")
         checkpoint = Checkpoint.open(checkpoint_dir)
         self._config = checkpoint.config
-        self._preprocess = PreprocessConfig.read(checkpoint_dir, self._config.vision)
-        check_sizes(self._config, slots, context, threads)
+        check_sizes(self._config, slots, context, threads, visual_tokens)
+        self._preprocess = PreprocessConfig.read(checkpoint_dir, self._config.vision).within(visual_tokens)
         text, most = self._config.text, self._preprocess.max_visual_tokens
         self._limits = Limits(slots, context, text.vocab, most, token_bytes(text, 4))
         if threads:

@@ -110,6 +110,17 @@ def test_limits_say_what_fits(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("name", HERE)
+def test_an_image_is_shrunk_to_the_visual_tokens_that_it_may_take(directory: Path, name: str) -> None:
+    pytest.importorskip(NEEDS[name])
+    backend = open_backend(name, directory, slots=1, context=50, threads=1, visual_tokens=24)
+    try:
+        assert backend.limits.visual_tokens == 24
+        assert backend.encode(np.zeros((480, 640, 3), np.uint8)).grid == (4, 5)
+    finally:
+        backend.close()
+
+
+@pytest.mark.parametrize("name", HERE)
 def test_a_closed_backend_says_so(directory: Path, name: str) -> None:
     pytest.importorskip(NEEDS[name])
     backend = open_backend(name, directory, slots=1, context=8, threads=1)
@@ -134,6 +145,7 @@ def test_a_closed_backend_says_so(directory: Path, name: str) -> None:
         ({"context": 65537}, "context is 65537"),
         ({"threads": -1}, "threads is -1"),
         ({"slots": 2.5}, "slots is 2.5"),
+        ({"visual_tokens": -1}, "visual_tokens is -1; expected 0 to"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"device": "cuda:x"}, "device is 'cuda:x'"),
         ({"device": "cuda:99"}, "device is 'cuda:99'"),

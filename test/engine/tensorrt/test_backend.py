@@ -25,7 +25,7 @@ from exaone_ros.engine.tensorrt.memory import PICTURES, estimate
 from exaone_ros.engine.tensorrt.plan import Capacity
 from exaone_ros.engine.tensorrt.step_graphs import STEP_TOKENS
 from exaone_ros.engine.tensorrt.versions import target_for
-from exaone_ros.errors import EngineError, ImageError
+from exaone_ros.errors import EngineError
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.precision import precision
 
@@ -328,9 +328,24 @@ def test_a_failed_start_leaves_nothing_behind(engines: tuple[str, Path], directo
     assert not cuda.leaked
 
 
-def test_an_image_beyond_the_engines_is_refused(backend: TensorRtBackend) -> None:
-    with pytest.raises(ImageError, match="has 64 visual tokens; the engines were compiled for 40"):
-        backend.encode(np.zeros((224, 224, 3), np.uint8))
+def test_an_image_beyond_the_engines_is_shrunk_to_what_they_take(backend: TensorRtBackend) -> None:
+    assert backend.limits.visual_tokens == CAPACITY.visual_tokens == 40
+    assert backend.encode(np.zeros((224, 224, 3), np.uint8)).grid == (6, 6), "of 8 x 8"
+
+
+def test_images_are_shrunk_further_where_that_is_asked_for(
+    engines: tuple[str, Path], directory: Path, cuda: FakeCuda
+) -> None:
+    version, root = engines
+    library = fake_library(cuda, version)
+    backend = TensorRtBackend(
+        directory, slots=2, context=100, visual_tokens=20, cache_root=root, library=library, cuda=cuda
+    )
+    try:
+        assert backend.limits.visual_tokens == 20
+        assert backend.encode(np.zeros((224, 224, 3), np.uint8)).grid == (4, 4)
+    finally:
+        backend.close()
 
 
 def test_visual_tokens_of_another_backend_are_refused(backend: TensorRtBackend) -> None:
