@@ -43,7 +43,31 @@ _SIM_TIME = _argument(
     "",
     "Take the time from /clock (true) or from this machine (false); empty = what params_file says.",
 )
+_IMAGE_TOPIC = _argument("image_topic", "", "Topic of the camera's images; empty = what params_file says.")
+_TRANSPORT = _argument(
+    "image_transport", "", "raw or compressed; empty = what params_file says.", "", "raw", "compressed"
+)
+_RELIABILITY = _argument(
+    "reliability",
+    "",
+    "Of the subscriptions to the camera; best_effort for one that offers no more; empty = what params_file says.",
+    "",
+    "reliable",
+    "best_effort",
+)
 _MODEL = _argument("model", "", "Directory of the checkpoint; empty = what params_file says.")
+_BACKEND = _argument(
+    "backend",
+    "",
+    "What computes; server wants server_url and server_model in params_file; empty = what params_file says.",
+    "",
+    "onnxruntime",
+    "tensorrt",
+    "torch",
+    "server",
+)
+_DEVICE = _argument("device", "", "Where it computes: cpu, cuda or cuda:N; empty = what params_file says.")
+_TASKS_FILE = _argument("tasks_file", "", "YAML file of the standing tasks; empty = what params_file says.")
 _WORLD = _argument("world", "", "Name of a world (tabletop, blocked, empty) or a YAML file; empty = drawn by seed.")
 _STATE_PUBLISHER = _argument("robot_state_publisher", "true", "Also publish /tf and robot_description.")
 
@@ -76,13 +100,15 @@ def _flags(given: Mapping[str, str], *names: str) -> dict[str, Value]:
 
 def _perception(given: Mapping[str, str]) -> list[Step]:
     parameters = _flags(given, "use_sim_time", "autostart")
+    if given["tasks_file"]:
+        parameters["tasks_file"] = _file(given, "tasks_file")
     return [
         NodePlan(
             "perception",
             "perception",
             given["namespace"],
             (_file(given, "params_file"),),
-            parameters | _texts(given, "image_topic", "model"),
+            parameters | _texts(given, "image_topic", "image_transport", "reliability", "model", "backend", "device"),
             log_level=given["log_level"],
         )
     ]
@@ -96,8 +122,13 @@ PERCEPTION = Plan(
         _params_file("config/perception.yaml"),
         _AUTOSTART,
         _log_level(),
-        _argument("image_topic", "", "Topic of the camera's images; empty = what params_file says."),
+        _IMAGE_TOPIC,
+        _TRANSPORT,
+        _RELIABILITY,
+        _TASKS_FILE,
         _MODEL,
+        _BACKEND,
+        _DEVICE,
     ),
     _perception,
 )
@@ -249,7 +280,7 @@ def _views(given: Mapping[str, str], params_file: str, camera: Mapping[str, Valu
         {**camera, **common},
         log_level=given["log_level"],
     )
-    seen = {name: value for name, value in camera.items() if name in ("image_topic", "image_transport")}
+    seen = {name: value for name, value in camera.items() if name in ("image_topic", "image_transport", "reliability")}
     viewer = NodePlan(
         "rerun_view", "rerun_view", given["namespace"], (), {**seen, **common}, log_level=given["log_level"]
     )
@@ -257,7 +288,9 @@ def _views(given: Mapping[str, str], params_file: str, camera: Mapping[str, Valu
 
 
 def _companion(given: Mapping[str, str]) -> list[Step]:
-    camera = _texts(given, "image_topic", "image_transport", "depth_topic", "target_frame")
+    camera = _texts(
+        given, "image_topic", "image_transport", "reliability", "depth_topic", "camera_info_topic", "target_frame"
+    )
     if as_bool(given, "track"):
         camera["track"] = True
     return _views(given, _file(given, "params_file"), camera, as_bool(given, "view"))
@@ -272,9 +305,15 @@ COMPANION = Plan(
         _SIM_TIME,
         _params_file("config/companion.yaml"),
         _log_level(),
-        _argument("image_topic", "", "Topic of the camera's images; empty = what params_file says."),
-        _argument("image_transport", "", "raw or compressed; empty = what params_file says.", "", "raw", "compressed"),
+        _IMAGE_TOPIC,
+        _TRANSPORT,
+        _RELIABILITY,
         _argument("depth_topic", "", "Topic of aligned depth, for detections_3d; empty = what params_file says."),
+        _argument(
+            "camera_info_topic",
+            "",
+            "Topic of the camera's projection, for detections_3d; empty = what params_file says: beside the images.",
+        ),
         _argument("target_frame", "", "Frame of detections_3d; empty = what params_file says."),
         _argument("track", "false", "Follow boxes between looks: detections_tracked; false = what params_file says."),
         _VIEW,
@@ -303,8 +342,9 @@ def _demo(given: Mapping[str, str]) -> list[Step]:
                 "seed": given["seed"],
             }
         )
-    common = {name: given[name] for name in ("namespace", "use_sim_time", "log_level", "params_file", "model")}
-    perception = PERCEPTION.resolve({**common, "autostart": given["autostart"], "image_topic": f"{CAMERA}/image_raw"})
+    handed_on = ("namespace", "use_sim_time", "log_level", "params_file", "autostart", "tasks_file")
+    common = {name: given[name] for name in (*handed_on, "model", "backend", "device")}
+    perception = PERCEPTION.resolve({**common, "image_topic": f"{CAMERA}/image_raw"})
     file = str(share_path("config/companion.yaml"))
     camera: dict[str, Value] = {"image_topic": f"{CAMERA}/image_raw"}
     if as_bool(given, "depth"):
@@ -342,7 +382,10 @@ DEMO = Plan(
         _argument("world", "", "Name of a world (tabletop, blocked, empty) or a file; empty = as the simulator does."),
         _argument("seed", "", "Of MuJoCo's scenes where no world is given."),
         _argument("headless", "true", "Gazebo without a window."),
+        _TASKS_FILE,
         _MODEL,
+        _BACKEND,
+        _DEVICE,
         _VIEW,
         _argument("depth", "false", "Also locate detections in space; the depth image costs rendering time."),
         _argument("action_head", "true", "Also start the action head; its gate stays closed until it gets a goal."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -110,9 +110,7 @@ class Plan:
         known = self.defaults()
         for name in given:
             if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else f"; expected some of {', '.join(known)}"
-                raise LaunchError(f"{self.name}.launch.py has no argument '{name}'{hint}")
+                raise LaunchError(self._unknown(name))
         values = known | dict(given)
         for argument in self.arguments:
             if argument.choices and values[argument.name] not in argument.choices:
@@ -121,6 +119,21 @@ class Plan:
                     f"expected one of {', '.join(argument.choices)}"
                 )
         return self.steps(values)
+
+    def unread(self, command_line: Sequence[str]) -> list[str]:
+        """One line for each ``name:=value`` of a command line that is no argument of this launch file.
+
+        `ros2 launch` ignores such words. They are no error: where another launch file includes this one, it may read
+        them.
+        """
+        names = [word.partition(":=")[0] for word in command_line if ":=" in word]
+        return [f"{self._unknown(name)} (ignored here)" for name in names if name not in self.defaults()]
+
+    def _unknown(self, name: str) -> str:
+        known = self.defaults()
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; expected some of {', '.join(known)}"
+        return f"{self.name}.launch.py has no argument '{name}'{hint}"
 
 
 def as_bool(given: Mapping[str, str], name: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.logging import get_logger
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -28,6 +29,8 @@ def launch_description(plan: Plan) -> Any:
     ]
 
     def start(context: Any) -> list[Any]:
+        for line in plan.unread(context.argv):
+            get_logger("launch.user").warning(line)
         given = {argument.name: context.launch_configurations[argument.name] for argument in plan.arguments}
         return [action_of(step) for step in plan.resolve(given)]
 

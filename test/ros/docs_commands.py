@@ -80,6 +80,9 @@ FATES: dict[str, Fate] = {
     "mkdir -p ~/ws/src && cp -r . ~/ws/src/exaone_ros && cd ~/ws": COLCON,
     "colcon build --base-paths src/exaone_ros src/exaone_ros/exaone_interfaces": COLCON,
     "source install/setup.bash": COLCON,
+    f"{LAUNCH} perception.launch.py image_topic:=/camera/image_raw image_transport:=compressed": Node(
+        ((PERCEPTION, "in", "/camera/image_raw/compressed"),)
+    ),
     f"{LAUNCH} perception.launch.py image_topic:=/camera/image_raw": Node(
         ((PERCEPTION, "in", "/camera/image_raw"), (PERCEPTION, "out", "/exaone/detections"))
     ),

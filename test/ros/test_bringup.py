@@ -14,6 +14,7 @@ import yaml
 from support.launch_double import run_launch_file
 
 from exaone_ros.ros.bringup import (
+    COMPANION,
     DEMO,
     GAZEBO,
     PERCEPTION,
@@ -34,6 +35,10 @@ FOREIGN = {
 VARIANTS: list[tuple[str, dict[str, str]]] = [
     *((name, {}) for name in PLANS),
     ("perception", {"image_topic": "/camera/image_raw", "model": "/models/x", "autostart": "false"}),
+    ("perception", {"image_transport": "compressed", "reliability": "best_effort", "device": "cuda:1"}),
+    ("perception", {"tasks_file": str(ROOT / "config/tasks.yaml"), "backend": "torch"}),
+    ("companion", {"reliability": "best_effort", "depth_topic": "d", "camera_info_topic": "/i", "view": "true"}),
+    ("demo", {"tasks_file": str(ROOT / "config/tasks.yaml"), "backend": "tensorrt", "device": "cuda"}),
     ("simulation", {"world": "blocked", "seed": "3", "use_sim_time": "true", "robot_state_publisher": "false"}),
     ("gazebo", {"world": "blocked", "headless": "false", "namespace": "robot"}),
     ("demo", {"simulator": "gazebo", "use_sim_time": "true"}),
@@ -56,7 +61,8 @@ def parameters_of(executable: str) -> set[str]:
     """Parameters of one of our nodes, as its YAML file lists them (other tests hold the file to the node)."""
     file = ROOT / "config" / f"{executable}.yaml"
     if not file.is_file():
-        return {"use_sim_time"}
+        declared = getattr(importlib.import_module(f"exaone_ros.nodes.{executable}"), "PARAMETERS", ())
+        return {*(parameter.name for parameter in declared), "use_sim_time"}
     (section,) = yaml.safe_load(file.read_text(encoding="utf-8")).values()
     return {*section["ros__parameters"], "use_sim_time"}
 
@@ -139,6 +145,28 @@ def test_what_is_not_given_is_left_to_the_parameter_file() -> None:
         assert not {"use_sim_time", "autostart", "publish_clock"} & set(step.parameters)
 
 
+def test_what_is_given_reaches_the_node() -> None:
+    tasks = str(ROOT / "config/tasks.yaml")
+    computes = {"tasks_file": tasks, "model": "/m", "backend": "tensorrt", "device": "cuda:1"}
+    camera = {"image_topic": "/c/image", "image_transport": "compressed", "reliability": "best_effort"}
+    assert nodes(PERCEPTION.resolve(computes | camera))["perception"].parameters == computes | camera
+    seen = nodes(DEMO.resolve(computes))["perception"].parameters
+    assert {name: seen[name] for name in computes} == computes
+    space = {"depth_topic": "/c/depth", "camera_info_topic": "/c/info", "target_frame": "map"}
+    steps = nodes(COMPANION.resolve({**camera, **space, "view": "true"}))
+    assert steps["companion"].parameters == camera | space and steps["rerun_view"].parameters == camera
+
+
+def test_an_argument_that_is_read_by_nobody_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    _, started = run_launch_file(
+        ROOT / "launch" / "perception.launch.py", {"image_topik": "/c/image", "robot": "x", "device": "cuda"}
+    )
+    assert len(started) == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert "no argument 'image_topik'; did you mean 'image_topic'? (ignored here)" in caplog.messages[0]
+    assert "no argument 'robot'; expected some of namespace, " in caplog.messages[1]
+
+
 def test_the_simulator_publishes_the_time_that_others_follow() -> None:
     steps = nodes(SIMULATION.resolve({"use_sim_time": "true", "seed": "7", "world": "tabletop"}))
     assert steps["simulator"].parameters == {"publish_clock": True, "seed": 7, "world": "tabletop"}
@@ -206,6 +234,8 @@ def test_the_bridge_connects_what_the_robot_publishes_with_the_simulators_topics
     [
         ("perception", {"autostart": "yes"}, ["autostart", "'yes'", "true or false"]),
         ("perception", {"image_topik": "x"}, ["image_topik", "did you mean 'image_topic'"]),
+        ("perception", {"tasks_file": "nowhere.yaml"}, ["tasks_file", "nowhere.yaml", "path of a file"]),
+        ("perception", {"backend": "tensorflow"}, ["backend", "onnxruntime, tensorrt"]),
         ("simulation", {"seed": "-1"}, ["seed", "whole number"]),
         ("simulation", {"log_level": "loud"}, ["log_level", "debug, info"]),
         (

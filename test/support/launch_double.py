@@ -7,6 +7,7 @@ their versions in Jazzy, Kilted and Lyrical, and refuses all others: a misspelt 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ KNOWN: dict[str, dict[str, set[str]]] = {
     },
     "launch.event_handlers": {"OnProcessExit": {"target_action", "on_exit"}},
     "launch.launch_description_sources": {"PythonLaunchDescriptionSource": set()},
+    "launch.logging": {},
     "launch.substitutions": {"PathJoinSubstitution": set()},
     "launch_testing": {},
     "launch_testing.actions": {"ReadyToTest": set()},
@@ -63,6 +65,8 @@ class _Finder:
         module.__path__ = []
         for kind, known in KNOWN[spec.name].items():
             setattr(module, kind, type(kind, (Made,), {"kind": kind, "known": frozenset(known)}))
+        if spec.name == "launch.logging":  # the real one makes loggers of Python's logging, too
+            vars(module)["get_logger"] = logging.getLogger
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
@@ -105,7 +109,8 @@ def run_launch_file(path: Path, given: Mapping[str, str]) -> tuple[list[Made], l
         entities: Sequence[Made] = described.arguments[0]
         declared = [entity for entity in entities if entity.kind == "DeclareLaunchArgument"]
         configurations = {entity.arguments[0]: entity.named["default_value"] for entity in declared} | dict(given)
-        context = types.SimpleNamespace(launch_configurations=configurations)
+        argv = [f"{name}:={value}" for name, value in given.items()]
+        context = types.SimpleNamespace(launch_configurations=configurations, argv=argv)
         started = [
             action
             for entity in entities
