@@ -66,7 +66,7 @@ def row(parameter: Parameter, read: str) -> str:
     unit = f" {parameter.unit}" if parameter.unit else ""
     shown = f"`{_text(parameter.default)}`{unit}" if parameter.default not in ("", ("",)) else ""
     if parameter.choices:
-        allowed = ", ".join(f"`{choice}`" for choice in parameter.choices)
+        allowed = ", ".join(f"`{choice}`" if choice else "empty" for choice in parameter.choices)
     else:
         allowed = "" if parameter.minimum is None else f"{parameter.minimum:g} to {parameter.maximum:.10g}{unit}"
     kind = "list of str" if isinstance(parameter.default, tuple) else type(parameter.default).__name__

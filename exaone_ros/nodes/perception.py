@@ -220,10 +220,7 @@ class Perception(ManagedNode):
     # --- parameters
 
     def _declare_cameras(self) -> None:
-        values = self._parameters_kept
-        self._parameters_kept.declare_more(
-            parameters_of_cameras(values["cameras"], values["image_transport"], values["reliability"])
-        )
+        self._parameters_kept.declare_more(parameters_of_cameras(self._parameters_kept["cameras"]))
 
     def _on_parameters(self, changed: list[Any]) -> None:
         if any(parameter.name == "cameras" for parameter in changed):
@@ -361,10 +358,14 @@ class Perception(ManagedNode):
             reading,
             publishers=self.count_publishers(topic) if settings.name in self._subscriptions_of_images else 0,
             active_s=time.monotonic() - self._active_since_s,
-            camera_timeout_s=self._parameters_kept["camera_timeout_s"],
+            camera_timeout_s=self._camera_timeout_s(settings.name),
             topic=topic,
         )
         return CameraReport(settings.name, topic, health, reading)
+
+    def _camera_timeout_s(self, camera: str) -> float:
+        own_s = self._parameters_kept[f"{camera}.camera_timeout_s"] if camera else 0.0
+        return float(own_s or self._parameters_kept["camera_timeout_s"])
 
 
 def main() -> NoReturn:

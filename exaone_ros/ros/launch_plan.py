@@ -116,7 +116,7 @@ class Plan:
             if argument.choices and values[argument.name] not in argument.choices:
                 raise LaunchError(
                     f"launch argument '{argument.name}' is '{values[argument.name]}'; "
-                    f"expected one of {', '.join(argument.choices)}"
+                    f"expected one of {', '.join(choice or 'nothing' for choice in argument.choices)}"
                 )
         return self.steps(values)
 

@@ -75,7 +75,7 @@ class Parameter:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._in_range(value):
             raise ParameterError(f"'{self.name}' is {value!r}; expected {self._range()}")
         if self.choices and value not in self.choices:
-            raise ParameterError(f"'{self.name}' is {value!r}; expected one of {', '.join(self.choices)}")
+            raise ParameterError(f"'{self.name}' is {value!r}; expected {self._listed()}")
         return value  # type: ignore[return-value]
 
     def descriptor(self, read_at: str = "configure") -> ParameterDescriptor:
@@ -86,7 +86,7 @@ class Parameter:
         """
         when = "may change at any time" if self.live else f"read at {read_at}"
         descriptor = ParameterDescriptor(description=f"{self.description} ({when})")
-        descriptor.additional_constraints = f"one of {', '.join(self.choices)}" if self.choices else ""
+        descriptor.additional_constraints = self._listed() if self.choices else ""
         if self.unit:
             descriptor.description = f"[{self.unit}] {descriptor.description}"
         if self.minimum is not None and self.maximum is not None:
@@ -103,6 +103,9 @@ class Parameter:
         if not isinstance(value, (list, tuple)) or not all(isinstance(entry, str) for entry in value):
             raise ParameterError(f"'{self.name}' is {value!r}; expected a list of texts")
         return tuple(value)
+
+    def _listed(self) -> str:
+        return f"one of {', '.join(choice or 'nothing' for choice in self.choices)}"
 
     def _in_range(self, value: float) -> bool:
         low = -math.inf if self.minimum is None else self.minimum

@@ -51,8 +51,8 @@ PARAMETERS = (
               maximum=1048576),
     Parameter("tasks_file", "", "YAML file of the standing tasks; empty = the package's config/tasks.yaml."),
     Parameter("cameras", ("",), "Names of the cameras that share the model; empty = one camera without a name. Each "
-              "named camera has the parameters <camera>.image_topic, .image_transport and .reliability, and publishes "
-              "its answers on <camera>/detections and so on."),
+              "named camera has parameters of its own, such as <camera>.image_topic, and publishes its answers on "
+              "<camera>/detections and so on."),
     Parameter("image_topic", IMAGE_TOPIC, "Topic of the images of a camera without a name, without /compressed."),
     Parameter("image_transport", "raw", "raw, or compressed (JPEG or PNG on <image_topic>/compressed).",
               choices=("raw", "compressed")),
@@ -89,24 +89,26 @@ def camera_names(cameras: Sequence[str]) -> list[str]:
     return [name.strip() for name in cameras if name.strip()]
 
 
-def camera_parameters(name: str, transport: str = "raw", reliability: str = "reliable") -> tuple[Parameter, ...]:
-    """The parameters of one named camera; what the node says of transport and reliability is their default."""
+def camera_parameters(name: str) -> tuple[Parameter, ...]:
+    """The parameters of one named camera; an empty text, or 0, leaves it to the node's parameter of the same name."""
     return (
         Parameter(f"{name}.image_topic", f"{name}/image_raw", f"Topic of the images of {name}, without /compressed."),
-        Parameter(f"{name}.image_transport", transport, "raw, or compressed (JPEG or PNG on <image_topic>/compressed); "
-                  "by default the node's image_transport.", choices=("raw", "compressed")),
-        Parameter(f"{name}.reliability", reliability, "QoS of the image subscription; by default the node's "
-                  "reliability.", choices=("reliable", "best_effort")),
+        Parameter(f"{name}.image_transport", "", "raw, or compressed (JPEG or PNG on <image_topic>/compressed); "
+                  "empty = the node's image_transport.", choices=("", "raw", "compressed")),
+        Parameter(f"{name}.reliability", "", "QoS of the image subscription; empty = the node's reliability.",
+                  choices=("", "reliable", "best_effort")),
+        Parameter(f"{name}.camera_timeout_s", 0.0, "Without a fresh image for this long the camera's state is "
+                  "stale_camera; 0 = the node's camera_timeout_s.", unit="s", minimum=0.0, maximum=3600.0, live=True),
     )  # fmt: skip
 
 
-def parameters_of_cameras(cameras: Sequence[str], transport: str, reliability: str) -> list[Parameter]:
+def parameters_of_cameras(cameras: Sequence[str]) -> list[Parameter]:
     """The parameters of all named cameras whose names can stand in one of a parameter."""
     return [
         parameter
         for name in camera_names(cameras)
         if _CAMERA_NAME.fullmatch(name)
-        for parameter in camera_parameters(name, transport, reliability)
+        for parameter in camera_parameters(name)
     ]
 
 
@@ -227,9 +229,10 @@ def _cameras_of(values: Mapping[str, Any]) -> tuple[CameraSettings, ...]:
 
 
 def _camera(name: str, prefix: str, values: Mapping[str, Any]) -> CameraSettings:
-    compressed = values[f"{prefix}image_transport"] == "compressed"
+    transport, reliability = (values[f"{prefix}{what}"] or values[what] for what in ("image_transport", "reliability"))
+    compressed = transport == "compressed"
     topic = _topic(f"{prefix}image_topic", values[f"{prefix}image_topic"], compressed)
-    return CameraSettings(name, topic, compressed, values[f"{prefix}reliability"])
+    return CameraSettings(name, topic, compressed, reliability)
 
 
 def _topic(parameter: str, name: str, compressed: bool) -> str:

@@ -57,7 +57,7 @@ def test_the_defaults_together_are_settings() -> None:
 
 def with_cameras(*names: str, **values: Any) -> dict[str, Any]:
     """Values of a node with these cameras, as it declares them."""
-    parameters = parameters_of_cameras(names, "raw", "reliable")
+    parameters = parameters_of_cameras(names)
     return VALUES | {"cameras": names} | {p.name: p.default for p in parameters} | values
 
 
@@ -68,6 +68,13 @@ def test_several_cameras_each_have_their_topic_and_transport() -> None:
     front, wrist = settings.cameras
     assert (front.topic, front.compressed, front.prefix) == ("front/image_raw", False, "front/")
     assert (wrist.topic, wrist.compressed) == ("/w/image/compressed", True)
+
+
+def test_what_a_camera_leaves_open_is_as_the_node_says() -> None:
+    values = with_cameras("front", "wrist", image_transport="compressed", reliability="best_effort")
+    front, wrist = Settings.from_values(values | {"wrist.image_transport": "raw"}).cameras
+    assert (front.topic, front.compressed, front.reliability) == ("front/image_raw/compressed", True, "best_effort")
+    assert (wrist.topic, wrist.compressed, wrist.reliability) == ("wrist/image_raw", False, "best_effort")
 
 
 @pytest.mark.parametrize(

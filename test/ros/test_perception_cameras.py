@@ -36,7 +36,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         "cameras": ["front", "wrist", "lost"],
         "wrist.image_topic": "hand/image",
         "wrist.image_transport": "compressed",
-        "camera_timeout_s": 5.0,
+        "wrist.reliability": "",
+        "camera_timeout_s": 60.0,
+        "lost.camera_timeout_s": 5.0,
         "max_age_s": 60.0,
     }
     with perceiving(tmp_path_factory.mktemp("cameras"), **cameras) as made:
@@ -45,8 +47,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             peer.listen(Detection2DArray, f"{camera}/detections")
         peer.listen(ObjectCounts, "wrist/counts")
         peer.listen(Status, "status")
-        # The first of these lasts for camera_timeout_s only.
-        peer.wait(lambda: peer.diagnostics().get("state") in ("starting", "stale_camera"), "an active node")
+        # The first of these lasts for the shortest camera_timeout_s only.
+        peer.wait(lambda: peer.diagnostics().get("state") in ("starting", "degraded"), "an active node")
         assert peer.call(SetTasks, "set_tasks", SetTasks.Request(tasks=EACH)).success
         yield made
 
