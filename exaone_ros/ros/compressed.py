@@ -6,18 +6,21 @@ off is refused. (OpenCV fills the missing part of a truncated JPEG with grey and
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from exaone_ros.ros.pixels import ENCODINGS, Bytes, UnusableImage, check_size
+from exaone_ros.ros.pixels import ENCODINGS, Bytes, UnusableImage, check_size, pixels_to_rgb
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_START, _JPEG_END = b"\xff\xd8", 0xD9
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_WITHOUT_LENGTH = frozenset(range(0xD0, 0xD8)) | {0x01}
+_JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
+"""Of what has a length; in the data of a scan 0xff is followed by 0, or by D0 to D7 where decoding may begin anew."""
 # Cameras write the sensor's raster; a rotation tag would turn the pixels away from the camera_info that describes them.
 _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -27,7 +30,8 @@ def compressed_to_rgb(data: Bytes, format: str = "") -> NDArray[np.uint8]:
 
     Args:
         data: the picture's bytes; what they are is read from themselves.
-        format: the message's `format`, e.g. ``"jpeg"`` or ``"bgr8; jpeg compressed bgr8"``; tells depth from colour.
+        format: the message's `format`, e.g. ``"jpeg"`` or ``"bgr8; jpeg compressed bgr8"``; tells depth from colour,
+            and what the colours of a Bayer mosaic are, which image_transport compresses as a grey picture.
 
     Returns:
         uint8 RGB [H, W, 3].
@@ -41,13 +45,20 @@ def compressed_to_rgb(data: Bytes, format: str = "") -> NDArray[np.uint8]:
     raw = memoryview(data).cast("B")
     width, height = picture_size(raw)
     check_size(width, height)
+    mosaic = source.startswith("bayer_") and source in ENCODINGS
     try:
-        bgr = cv2.imdecode(np.frombuffer(raw, np.uint8), _FLAGS)
+        picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED if mosaic else _FLAGS)
+        if mosaic and picture is not None and picture.ndim == 3:  # converted to colours before it was compressed
+            mosaic, picture = False, cv2.imdecode(np.frombuffer(raw, np.uint8), _FLAGS)
     except cv2.error as error:
         raise UnusableImage("undecodable", f"the {width}x{height} picture cannot be decoded: {error.err}") from error
-    if bgr is None:
+    if picture is None:
         raise UnusableImage("undecodable", f"the {width}x{height} picture of {len(raw)} bytes is damaged")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    if mosaic:
+        encoding = f"{source.rstrip('0123456789')}{8 * picture.itemsize}"  # a JPEG has 8 bits, whatever it was made of
+        step = width * picture.itemsize
+        return pixels_to_rgb(picture.tobytes(), height=height, width=width, step=step, encoding=encoding)
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
 def picture_size(raw: memoryview) -> tuple[int, int]:
@@ -64,8 +75,6 @@ def picture_size(raw: memoryview) -> tuple[int, int]:
         width, height = struct.unpack(">II", raw[16:24])
         return width, height
     if raw[:2] == _JPEG_START:
-        if _JPEG_END not in bytes(raw[-64:]):  # some encoders pad with zeros
-            raise UnusableImage("undecodable", f"the JPEG of {len(raw)} bytes is cut off: its end is missing")
         return _jpeg_size(raw)
     raise UnusableImage(
         "undecodable", f"the compressed image begins with {bytes(raw[:8]).hex(' ') or 'nothing'}; expected JPEG or PNG"
@@ -73,19 +82,24 @@ def picture_size(raw: memoryview) -> tuple[int, int]:
 
 
 def _jpeg_size(raw: memoryview) -> tuple[int, int]:
-    """Walk the JPEG's segments to its frame header."""
-    at = 2
-    while at + 9 <= len(raw):
-        if raw[at] != 0xFF:
-            break
-        marker = raw[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker in _JPEG_WITHOUT_LENGTH:
-            at += 2
-        elif marker in _JPEG_FRAME_HEADERS:
+    """Walk the JPEG's segments to its end, behind which cameras may pad what they send; the size is in one of them."""
+    size: tuple[int, int] | None = None
+    for marker, at in _jpeg_segments(raw):
+        if marker == _JPEG_END and size is not None:
+            return size
+        if marker in _JPEG_FRAME_HEADERS and at + 9 <= len(raw):
             height, width = struct.unpack(">HH", raw[at + 5 : at + 9])
-            return width, height
-        else:
-            at += 2 + int(struct.unpack(">H", raw[at + 2 : at + 4])[0])
-    raise UnusableImage("undecodable", f"the JPEG of {len(raw)} bytes has no frame header")
+            size = width, height
+    what = "has no frame header" if size is None else "is cut off: its end is missing"
+    raise UnusableImage("undecodable", f"the JPEG of {len(raw)} bytes {what}")
+
+
+def _jpeg_segments(raw: memoryview) -> Iterator[tuple[int, int]]:
+    """(marker, place of its 0xff) of each segment, up to the first end; the data of scans is passed over."""
+    at = 2
+    while found := _JPEG_MARKER.search(raw, at):
+        at, marker = found.start(), raw[found.start() + 1]
+        yield marker, at
+        if marker == _JPEG_END or at + 4 > len(raw):
+            return
+        at += 2 + int(struct.unpack(">H", raw[at + 2 : at + 4])[0])

@@ -50,8 +50,63 @@ def test_a_picture_that_was_cut_off_is_refused(scene: np.ndarray, extension: str
     assert caught.value.reason == "undecodable"
 
 
-def test_padding_behind_a_jpeg_is_no_fault(scene: np.ndarray) -> None:
-    assert compressed_to_rgb(encoded(scene, ".jpg") + bytes(16)).shape == (48, 64, 3)
+@pytest.mark.parametrize("padding", [bytes(16), bytes(5000), b"\xff" * 300, b"\xff\xd8left over\xff\xc0\0\x0b" * 99])
+def test_padding_behind_a_jpeg_is_no_fault(scene: np.ndarray, padding: bytes) -> None:
+    whole = encoded(scene, ".jpg")
+    np.testing.assert_array_equal(compressed_to_rgb(whole + padding), compressed_to_rgb(whole))
+
+
+def test_a_buffer_padded_behind_a_picture_that_was_cut_off_is_refused(scene: np.ndarray) -> None:
+    """The end of the thumbnail in its EXIF segment is not the picture's, nor what looks like one in a segment."""
+    whole = encoded(scene, ".jpg")
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(whole) + 2) + whole
+    assert compressed_to_rgb(whole[:2] + thumbnail + whole[2:]).shape == (48, 64, 3)
+    with pytest.raises(UnusableImage, match="cut off: its end is missing"):
+        compressed_to_rgb(whole[:2] + thumbnail + whole[2 : len(whole) * 4 // 5] + bytes(5000))
+
+
+def test_a_progressive_jpeg_has_many_scans(scene: np.ndarray) -> None:
+    bgr = cv2.cvtColor(scene, cv2.COLOR_RGB2BGR)
+    settings = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
+    whole = bytes(cv2.imencode(".jpg", bgr, settings)[1])
+    assert whole.count(b"\xff\xda") > 3 and b"\xff\xd0" in whole
+    assert compressed_to_rgb(whole + bytes(500)).shape == (48, 64, 3)
+    with pytest.raises(UnusableImage, match="cut off"):
+        compressed_to_rgb(whole[: len(whole) * 9 // 10])
+
+
+def mosaic_of(rgb: np.ndarray, pattern: str) -> np.ndarray:
+    """What a sensor with this Bayer pattern sees."""
+    out = np.empty(rgb.shape[:2], rgb.dtype)
+    for index, colour in enumerate(pattern):
+        row, column = divmod(index, 2)
+        out[row::2, column::2] = rgb[row::2, column::2, "rgb".index(colour)]
+    return out
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize(
+    ("format", "extension", "factor"),
+    [
+        ("bayer_{}8; png compressed bgr8", ".png", 1),
+        ("bayer_{}8; jpeg compressed ", ".jpg", 1),
+        ("bayer_{}16; png compressed ", ".png", 257),
+        ("bayer_{}16; jpeg compressed ", ".jpg", 1),
+    ],
+)
+def test_a_compressed_bayer_mosaic_gets_its_colours(
+    scene: np.ndarray, pattern: str, format: str, extension: str, factor: int
+) -> None:
+    mosaic = mosaic_of(scene, pattern).astype(np.uint8 if factor == 1 else np.uint16) * factor
+    data = bytes(cv2.imencode(extension, mosaic, [cv2.IMWRITE_JPEG_QUALITY, 100])[1])
+    found = compressed_to_rgb(data, format.format(pattern))
+    assert found.shape == scene.shape and found.dtype == np.uint8
+    assert np.abs(found.astype(int) - scene)[2:-2, 2:-2].mean() < 3
+
+
+def test_a_bayer_picture_that_has_its_colours_keeps_them(scene: np.ndarray) -> None:
+    found = compressed_to_rgb(encoded(scene, ".png"), "bayer_rggb8; png compressed bgr8")
+    np.testing.assert_array_equal(found, scene)
 
 
 @pytest.mark.parametrize(
