@@ -11,6 +11,7 @@ from exaone_ros.errors import TaskError
 from exaone_ros.tasks import wordings
 from exaone_ros.tasks.base import MAX_LABEL_CHARS, Task, checked_index, checked_text
 from exaone_ros.tasks.evidence import Decoded
+from exaone_ros.tasks.written import value_spans
 
 MAX_COUNT = 99
 
@@ -65,13 +66,17 @@ class Count(Task):
     def read(self, decoded: Decoded, width_px: int, height_px: int) -> Counted:
         try:
             count = json.loads(decoded.text)["count"]
+            if isinstance(count, float) and count.is_integer():  # 3.0 is an integer to JSON Schema
+                count = int(count)
             if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT:
                 raise ValueError(f"count is {count!r}; expected an integer from 0 to {MAX_COUNT}")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise TaskError(f"task '{self.name}': {decoded.text[:120]!r} is not a count: {error}") from error
-        raw = decoded.text.encode()
-        # from the first digit to the brace behind the last: that no further digit follows is part of the count
-        probability = decoded.probability_of(raw.index(b":") + 1, len(raw)) if decoded.tokens else math.nan
+        probability = math.nan
+        if decoded.tokens:
+            start, end = value_spans(decoded.text)[("count",)]
+            # up to the byte behind the last digit: that no further digit follows is part of the count
+            probability = decoded.probability_of(start, end + 1)
         return Counted(self.label, count, probability)
 
     @staticmethod

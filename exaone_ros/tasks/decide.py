@@ -11,8 +11,12 @@ from exaone_ros.errors import TaskError
 from exaone_ros.tasks import wordings
 from exaone_ros.tasks.base import MAX_TEXT_CHARS, Task, checked_index, checked_labels, checked_text, one_line
 from exaone_ros.tasks.evidence import Decoded
+from exaone_ros.tasks.written import spellings, value_spans
 
 MAX_REASON_CHARS = 160
+
+SURE = 0.99
+"""Of a choice this probable it does not matter that nothing is known of the other options."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Decide(Task):
                 raise ValueError(f"the reason {reason!r} is no text")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TaskError(f"task '{self.name}': {decoded.text[:120]!r} is not a decision: {error}") from error
-        probabilities = option_probabilities(decoded, self.options)
+        probabilities = option_probabilities(decoded, self.options, choice)
         return Decided(choice, self.options, probabilities, one_line(reason), decoded.reasoning)
 
     @staticmethod
@@ -101,40 +105,53 @@ class Decide(Task):
         return json.dumps({"choice": choice, "reason": reason}, ensure_ascii=False, separators=(",", ":"))
 
 
-def option_probabilities(decoded: Decoded, options: tuple[str, ...]) -> tuple[float, ...]:
+def option_probabilities(decoded: Decoded, options: tuple[str, ...], choice: str) -> tuple[float, ...]:
     """Probability of each option, read from the tokens on the way to the chosen one.
 
     At each token where the way to the chosen option could have turned off, the probability of every other allowed
-    token belongs to the options whose JSON text goes on with that token's bytes. Where several options share such a
-    branch that was not taken, their common probability is split evenly among them, as nothing finer is known.
-    The result sums to 1.
+    token belongs to the options whose JSON text, spelled as the choice is, goes on with that token's bytes. Where
+    several options share such a branch that was not taken, their common probability is split evenly among them, as
+    nothing finer is known. The result sums to 1.
 
     Returns:
-        One probability for each option; empty where `decoded` carries no tokens, or only such of probability 0.
+        One probability for each option; empty where it is unknown: `decoded` carries no tokens, or only such of
+        probability 0, the choice is spelled in a way that is not foreseen, or the model was not sure of it and none of
+        the tokens that it might have written instead leads to another option.
     """
     if not decoded.tokens:
         return ()
-    answers = [
-        json.dumps({"choice": option}, ensure_ascii=False, separators=(",", ":")).encode()[:-1] for option in options
-    ]
     raw = decoded.text.encode()
+    begin, end = value_spans(decoded.text)[("choice",)]
+    first = begin + 1  # behind the opening quote
+    chosen = options.index(choice)
+    ways = zip(*[[raw[:begin] + spelling for spelling in spellings(option)] for option in options], strict=True)
+    written = [answers for answers in ways if answers[chosen] == raw[:end]]  # nobody mixes them in one answer
     mass = [0.0] * len(options)
-    reach = 1.0  # probability that decoding comes this far
-    for start, _, token in decoded.spans():
-        alive = [i for i, answer in enumerate(answers) if answer[:start] == raw[:start] and len(answer) > start]
-        if len(alive) <= 1:
+    reach = 1.0 if written else 0.0  # probability that decoding comes this far
+    for start, stop, token in decoded.spans():
+        if stop <= first:  # what stands before the choice says nothing about it
+            continue
+        alive = [
+            {i: answer[start:] for i, answer in enumerate(answers) if answer[:start] == raw[:start] and answer[start:]}
+            for answers in written
+        ]
+        if all(len(rests) <= 1 for rests in alive):
             break
+        before = token.agreement(first - start)  # 1 but for a token that begins before the choice
+        reach = reach / before if before else 0.0
         for text, probability in token.alternatives:
-            if text == token.text:
+            if text == token.text or len(text) <= first - start:
                 continue
-            heirs = [i for i in alive if _goes_on(answers[i][start:], text)]
+            led = ([i for i, rest in rests.items() if _goes_on(rest, text)] for rests in alive)
+            heirs = next(filter(None, led), [])
             for i in heirs:
                 mass[i] += reach * probability / len(heirs)
         reach *= token.probability
-    chosen = options.index(json.loads(decoded.text)["choice"])
     mass[chosen] += reach
     total = math.fsum(mass)
-    return tuple(m / total for m in mass) if total > 0 else ()
+    if total == mass[chosen] < SURE:  # no other option was among the tokens that we were told of
+        return ()
+    return tuple(m / total for m in mass)
 
 
 def _goes_on(rest: bytes, text: bytes) -> bool:

@@ -11,6 +11,7 @@ from exaone_ros.errors import TaskError
 from exaone_ros.tasks import wordings
 from exaone_ros.tasks.base import MAX_LABEL_CHARS, Task, checked_index, checked_labels, one_line
 from exaone_ros.tasks.evidence import Decoded
+from exaone_ros.tasks.written import value_spans
 
 MAX_BOXES = 64
 SCALE = 1000
@@ -96,10 +97,10 @@ class Ground(Task):
             unknown = [entry.label for entry in entries if self.classes and entry.label not in self.classes]
             if unknown:
                 raise ValueError(f"{unknown[0]!r} is none of the classes")
-        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise TaskError(f"task '{self.name}': {decoded.text[:120]!r} is not a box list: {error}") from error
         detections = []
-        for entry, score in zip(entries, object_scores(decoded, entries), strict=True):
+        for entry, score in zip(entries, object_scores(decoded, len(entries)), strict=True):
             x1, y1, x2, y2 = entry.box
             if x2 > x1 and y2 > y1:
                 box = (x1 * width_px / SCALE, y1 * height_px / SCALE, x2 * width_px / SCALE, y2 * height_px / SCALE)
@@ -116,61 +117,46 @@ class Ground(Task):
 
 @dataclass(frozen=True)
 class _Entry:
-    """One object of the list, as written.
-
-    Attributes:
-        box: four numbers, 0..1000.
-        label: its text.
-        listed_at: byte offset where the list goes on instead of ending: of the first brace, then of each comma.
-        label_at: byte offsets of the label, from behind its opening quote to behind its closing quote.
-    """
+    """One object of the list: its box, four numbers 0..1000, and its label."""
 
     box: tuple[float, float, float, float]
     label: str
-    listed_at: int
-    label_at: tuple[int, int]
 
 
 def _entries(text: str) -> list[_Entry]:
-    """Parse a compact list one entry at a time, keeping offsets; raises whatever is wrong with it."""
-    decoder = json.JSONDecoder()
-    entries: list[_Entry] = []
-    at = 1
-    if not text.startswith("["):
+    """Read a box list, however its JSON is written; raises whatever is wrong with it."""
+    listed = json.loads(text)
+    if not isinstance(listed, list):
         raise ValueError("no list")
-    while text[at] != "]":
-        listed_at = at
-        if entries:
-            if text[at] != ",":
-                raise ValueError(f"no comma at character {at}")
-            at += 1
-        entry, end = decoder.raw_decode(text, at)
-        label_start = text.index('"label":', at) + len('"label":')
-        label, label_end = decoder.raw_decode(text, label_start)
-        box = entry["bbox_2d"]
+    entries: list[_Entry] = []
+    for item in listed:
+        box, label = item["bbox_2d"], item["label"]
         if len(box) != 4 or not all(type(c) in (int, float) and 0 <= c <= SCALE for c in box):
             raise ValueError(f"a box needs four numbers from 0 to {SCALE}, not {box}")
         if not isinstance(label, str):
             raise ValueError(f"the label {label!r} is no text")
-        listed_byte, label_byte, end_byte = (len(text[:i].encode()) for i in (listed_at, label_start + 1, label_end))
-        entries.append(_Entry(tuple(box), label, listed_byte, (label_byte, end_byte)))
-        at = end
-    if at != len(text) - 1:
-        raise ValueError(f"there is more behind the list, at character {at + 1}")
+        entries.append(_Entry(tuple(box), label))
     return entries
 
 
-def object_scores(decoded: Decoded, entries: list[_Entry]) -> list[float]:
-    """Score of each listed object: the probability that it is listed, times the probability of its label.
+def object_scores(decoded: Decoded, count: int) -> list[float]:
+    """Score of each of the `count` listed objects: the probability that it is listed, times that of its label.
 
-    The first is that of the byte where the list goes on instead of ending, the second that of the label's bytes and
-    its closing quote. Coordinates are left out: their spread says how sharp the position is, not whether the object is
-    there. All probabilities are those under the grammar, and independent of the tokenizer's boundaries
-    (`Decoded.probability_of`).
+    The first is that of the bytes where the list goes on instead of ending: up to the first brace, then from the end of
+    an object up to the comma behind it. The second is that of the label's bytes and its closing quote. Coordinates are
+    left out: their spread says how sharp the position is, not whether the object is there. All probabilities are those
+    under the grammar, and independent of the tokenizer's boundaries (`Decoded.probability_of`).
     """
     if not decoded.tokens:
-        return [math.nan] * len(entries)
-    return [
-        decoded.probability_of(entry.listed_at, entry.listed_at + 1) * decoded.probability_of(*entry.label_at)
-        for entry in entries
-    ]
+        return [math.nan] * count
+    raw, spans = decoded.text.encode(), value_spans(decoded.text)
+    scores = []
+    last_end = spans[()][0] + 1  # behind the bracket
+    for index in range(count):
+        start, end = spans[(index,)]
+        listed_end = raw.index(b",", last_end) + 1 if index else start + 1
+        label_start, label_end = spans[(index, "label")]
+        listed = decoded.probability_of(last_end, listed_end)
+        scores.append(listed * decoded.probability_of(label_start + 1, label_end))
+        last_end = end
+    return scores

@@ -125,6 +125,70 @@ def test_probabilities_sum_to_one_whatever_the_options(options: list[str], seed:
     assert result.probabilities[task.options.index(choice)] == pytest.approx(weights[choice], rel=1e-6)
 
 
+def certain(text: str) -> list[TokenEvidence]:
+    return [TokenEvidence(bytes([byte])) for byte in text.encode()]
+
+
+def read_with(before: str, choice: tuple[str, dict[str, float]], behind: str, *options: str) -> Decided:
+    """What is read of a choice that is one token, with its alternatives."""
+    text, alternatives = choice
+    listed = tuple((name.encode(), probability) for name, probability in alternatives.items())
+    tokens = (*certain(before), TokenEvidence(text.encode(), alternatives[text], listed), *certain(behind))
+    return decide(*options, reason=True).read(Decoded(before + text + behind, tokens), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        ('{\n  "choice": "', '",\n  "reason": "x"\n}'),
+        ('{ "reason" : "to \\"go\\" on", "choice" :"', '" }'),
+        ('{"reason":"빨간 공","choice":"', '"}'),
+        ('{"choice":"', '"}'),
+    ],
+)
+def test_probabilities_are_found_however_the_json_is_written(before: str, behind: str) -> None:
+    result = read_with(before, ("go", {"go": 0.75, "stop": 0.25}), behind, "stop", "go")
+    assert result.choice == "go" and result.probabilities == pytest.approx((0.25, 0.75))
+
+
+def test_a_reason_before_the_choice_changes_no_probability() -> None:
+    unsure = TokenEvidence(b"go", 0.25, ((b"stop", 0.75), (b"go", 0.25)))
+    choice = TokenEvidence(b"go", 0.75, ((b"go", 0.75), (b"stop", 0.25)))
+    tokens = (TokenEvidence(b'{"reason":"'), unsure, TokenEvidence(b'","choice":"'), choice, TokenEvidence(b'"}'))
+    result = decide("stop", "go", reason=True).read(Decoded('{"reason":"go","choice":"go"}', tokens), 1, 1)
+    assert result.probabilities == pytest.approx((0.25, 0.75))
+
+
+@pytest.mark.parametrize("written", ["\\uc815\\uc9c0", "\\uC815\\uC9C0"])
+def test_options_are_found_in_the_spelling_of_the_writer(written: str) -> None:
+    result = read_with('{"choice":"', (written, {written: 0.75, "go": 0.25}), '"}', "정지", "go")
+    assert result.choice == "정지" and result.probabilities == pytest.approx((0.75, 0.25))
+    result = read_with('{"choice": "', ("go", {written: 0.75, "go": 0.25}), '"}', "정지", "go")
+    assert result.choice == "go" and result.probabilities == pytest.approx((0.75, 0.25))
+    result = read_with('{"choice": "', ("a\\/b", {"a\\/b": 0.75, "a\\/c": 0.25}), '"}', "a/b", "a/c")
+    assert result.choice == "a/b" and result.probabilities == pytest.approx((0.75, 0.25))
+
+
+def test_what_cannot_be_placed_is_unknown_and_not_certain() -> None:
+    """A choice spelled as nobody would, and alternatives that lead to no option."""
+    assert read_with('{"choice":"', ("\\u0067o", {"\\u0067o": 0.75, "stop": 0.25}), '"}', "stop", "go") == Decided(
+        "go", ("stop", "go"), ()
+    )
+    assert read_with('{"choice":"', ("go", {"go": 0.4, "Well": 0.3}), '"}', "stop", "go").probabilities == ()
+    assert read_with('{"choice":"', ("go", {"go": 0.4}), '"}', "stop", "go").probabilities == ()
+    assert read_with('{"choice":"', ("go", {"go": 0.999}), '"}', "stop", "go").probabilities == (0, 1)
+
+
+def test_an_alternative_that_ends_before_the_choice_says_nothing_of_it() -> None:
+    tokens = (
+        TokenEvidence(b'{"choice":'),
+        TokenEvidence(b' "go', 0.3, ((b' "', 0.5), (b' "go', 0.3), (b' "stop', 0.1), (b'"', 0.1))),
+        TokenEvidence(b'"}'),
+    )
+    result = decide("stop", "go").read(Decoded('{"choice": "go"}', tokens), 1, 1)
+    assert result.probabilities == pytest.approx((0.25, 0.75))
+
+
 def test_without_evidence_there_are_no_probabilities() -> None:
     assert decide("a", "b").read(Decoded('{"choice":"b"}'), 640, 480) == Decided("b", ("a", "b"), ())
     impossible = TokenEvidence(b'{"choice":"b"}', 0.0, ((b'{"choice":"b"}', 0.0),))

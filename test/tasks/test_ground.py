@@ -110,6 +110,37 @@ def test_a_label_that_looks_like_json_is_read_as_a_label_and_scored(label: str) 
     assert [d.score for d in result.detections] == pytest.approx([0.5**length for length in lengths])
 
 
+PRETTY = """[
+  {
+    "label": "caf\\u00e9 \\/ bar",
+    "bbox_2d": [ 1, 2.0, 30, 40 ]
+  } ,
+  {"bbox_2d":[5,6,7,8],"label":"mug"}
+]
+"""
+
+
+def test_a_list_that_a_server_writes_in_another_way_means_the_same() -> None:
+    names = ("caf\u00e9 / bar", "mug")
+    result = Ground(classes=names).read(Decoded(PRETTY), 1000, 1000)
+    assert [(d.label, d.box) for d in result.detections] == [(names[0], (1, 2, 30, 40)), (names[1], (5, 6, 7, 8))]
+    assert Ground().read(Decoded(" [ ] "), 640, 480).detections == ()
+
+
+def test_scores_are_read_where_the_values_stand() -> None:
+    """Of every second byte one matters: the label's, its closing quote, and that the list goes on."""
+    first, second = Ground().read(byte_by_byte(PRETTY, 0.5), 1000, 1000).detections
+    up_to_the_brace, up_to_the_comma = len("\n  {"), len(" ,")
+    assert first.score == pytest.approx(0.5 ** (up_to_the_brace + len('caf\\u00e9 \\/ bar"')))
+    assert second.score == pytest.approx(0.5 ** (up_to_the_comma + len('mug"')))
+
+
+def test_offsets_behind_korean_text_are_those_of_its_bytes() -> None:
+    text = '[ {"label" : "빨간 공", "bbox_2d": [1,2,3,4]} ]'
+    (detection,) = Ground().read(byte_by_byte(text, 0.5), 10, 10).detections
+    assert detection.score == pytest.approx(0.5 ** (len(" {") + len('빨간 공"'.encode())))
+
+
 @pytest.mark.parametrize(
     "text",
     [

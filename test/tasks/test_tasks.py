@@ -29,6 +29,14 @@ def test_a_counts_probability_includes_that_no_further_digit_follows() -> None:
     assert Count().read(Decoded('{"count":1}', tokens), 1, 1).probability == pytest.approx(0.375)
 
 
+def test_a_count_is_found_however_the_json_is_written() -> None:
+    text = ' {"why": "5: maybe", "count" :\t12\n}'
+    tokens = tuple(TokenEvidence(bytes([byte]), 0.5, ((bytes([byte]), 0.5),)) for byte in text.encode())
+    result = Count().read(Decoded(text, tokens), 1, 1)
+    assert result.count == 12 and result.probability == pytest.approx(0.125)  # two digits, and what ends them
+    assert Count().read(Decoded('{"count": 3.0}'), 1, 1).count == 3
+
+
 @pytest.mark.parametrize(
     "text", ["", "3", "{}", '{"count":true}', '{"count":1.5}', '{"count":-1}', '{"count":100}', "[]"]
 )
