@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 import unicodedata
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,6 +17,12 @@ MAX_TEXT_CHARS = 4000
 MAX_LABELS = 64
 LANGUAGES = ("en", "ko")
 
+_UNSEEN = ("Zs", "Zl", "Zp", "Cf", "Mn")
+_FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and symbols by their category, of which nothing is seen: Hangul fillers, the Braille pattern of no dots."""
+
+_BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks that let a text be shown in another order than it has: one label could be shown as another."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -34,7 +41,7 @@ def checked_text(value: object, what: str, limit: int, *, newlines: bool = False
     place in either and are refused here.
 
     Raises:
-        TaskError: not a string, empty, longer than `limit` characters, or with control characters.
+        TaskError: not a string, nothing that can be seen, longer than `limit` characters, or with control characters.
     """
     if not isinstance(value, str):
         hint = ": write it in quotes" if isinstance(value, (bool, int, float)) else ""  # as YAML reads yes, no and 7
@@ -42,12 +49,43 @@ def checked_text(value: object, what: str, limit: int, *, newlines: bool = False
     text = unicodedata.normalize("NFC", value.strip())
     if not text:
         raise TaskError(f"{what} is empty; expected 1 to {limit} characters")
+    if all(unicodedata.category(character) in _UNSEEN or character in _FILLERS for character in text):
+        raise TaskError(f"{what} {text[:8]!a} is blank: nothing of it can be seen; expected text")
     if len(text) > limit:
         raise TaskError(f"{what} has {len(text)} characters; expected at most {limit}: shorten it")
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs") and not (newlines and character in "\n\t"):
             raise TaskError(f"{what} {text[:40]!r} holds the control character U+{ord(character):04X}; remove it")
     return text
+
+
+def checked_label(value: object, what: str) -> str:
+    """Return a name, a label or an option as `checked_text` does, or refuse it.
+
+    Raises:
+        TaskError: as of `checked_text`, or it has marks that change the order in which it is shown.
+    """
+    text = checked_text(value, what, MAX_LABEL_CHARS)
+    for character in text:
+        if character in _BIDIRECTIONAL:
+            raise TaskError(
+                f"{what} {text!a} holds the mark U+{ord(character):04X}, which shows text in another order "
+                "than it has; remove it"
+            )
+    return text
+
+
+def as_asked(said: str, asked: Sequence[str]) -> str | None:
+    """The one of the asked names that is meant, also where it is said with other capital letters, spaces or Unicode
+    forms; None: none of them, or more than one."""
+    if said in asked:
+        return said
+    meant = [name for name in asked if _alike(name) == _alike(said)]
+    return meant[0] if len(meant) == 1 else None
+
+
+def _alike(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def one_line(text: str) -> str:
@@ -76,7 +114,7 @@ def checked_labels(values: object, what: str, least: int = 0) -> tuple[str, ...]
         raise TaskError(f"{what} is {values!r}; expected a list of texts")
     if not least <= len(values) <= MAX_LABELS:
         raise TaskError(f"{what} has {len(values)} entries; expected {least} to {MAX_LABELS}")
-    labels = tuple(checked_text(v, f"{what}[{i}]", MAX_LABEL_CHARS) for i, v in enumerate(values))
+    labels = tuple(checked_label(v, f"{what}[{i}]") for i, v in enumerate(values))
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise TaskError(f"{what} names {twice[0]!r} twice; each may stand once")
@@ -102,7 +140,7 @@ class Task(ABC):
     thinking_budget: int = 512
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", checked_text(self.name or self.KIND, "task name", MAX_LABEL_CHARS))
+        object.__setattr__(self, "name", checked_label(self.name or self.KIND, "task name"))
         if self.language not in LANGUAGES:
             raise TaskError(f"task '{self.name}': language is {self.language!r}; expected one of {LANGUAGES}")
         if not isinstance(self.thinking, bool):

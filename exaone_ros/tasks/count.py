@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks import wordings
-from exaone_ros.tasks.base import MAX_LABEL_CHARS, Task, checked_index, checked_text
+from exaone_ros.tasks.base import Task, checked_index, checked_label
 from exaone_ros.tasks.evidence import Decoded
 from exaone_ros.tasks.written import value_spans
 
@@ -43,7 +43,7 @@ class Count(Task):
         super().__post_init__()
         checked_index(self.wording, f"task '{self.name}': wording")
         if self.label != "":
-            label = checked_text(self.label, f"task '{self.name}': label", MAX_LABEL_CHARS)
+            label = checked_label(self.label, f"task '{self.name}': label")
             object.__setattr__(self, "label", label)
 
     def prompt(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks import wordings
-from exaone_ros.tasks.base import MAX_TEXT_CHARS, Task, checked_index, checked_labels, checked_text, one_line
+from exaone_ros.tasks.base import MAX_TEXT_CHARS, Task, as_asked, checked_index, checked_labels, checked_text, one_line
 from exaone_ros.tasks.evidence import Decoded
 from exaone_ros.tasks.written import spellings, value_spans
 
@@ -89,9 +89,10 @@ class Decide(Task):
     def read(self, decoded: Decoded, width_px: int, height_px: int) -> Decided:
         try:
             answer = json.loads(decoded.text)
-            choice, reason = answer["choice"], answer.get("reason", "")
-            if choice not in self.options:
-                raise ValueError(f"{choice!r} is none of the options")
+            said, reason = answer["choice"], answer.get("reason", "")
+            choice = as_asked(said, self.options) if isinstance(said, str) else None
+            if choice is None:
+                raise ValueError(f"{said!r} is none of the options")
             if not isinstance(reason, str):
                 raise ValueError(f"the reason {reason!r} is no text")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks import wordings
-from exaone_ros.tasks.base import MAX_LABEL_CHARS, Task, checked_index, checked_labels, one_line
+from exaone_ros.tasks.base import MAX_LABEL_CHARS, Task, as_asked, checked_index, checked_labels, one_line
 from exaone_ros.tasks.evidence import Decoded
 from exaone_ros.tasks.written import value_spans
 
@@ -94,18 +94,24 @@ class Ground(Task):
     def read(self, decoded: Decoded, width_px: int, height_px: int) -> Grounding:
         try:
             entries = _entries(decoded.text)
-            unknown = [entry.label for entry in entries if self.classes and entry.label not in self.classes]
-            if unknown:
-                raise ValueError(f"{unknown[0]!r} is none of the classes")
+            labels = [self._label(entry.label) for entry in entries]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise TaskError(f"task '{self.name}': {decoded.text[:120]!r} is not a box list: {error}") from error
         detections = []
-        for entry, score in zip(entries, object_scores(decoded, len(entries)), strict=True):
+        for entry, label, score in zip(entries, labels, object_scores(decoded, len(entries)), strict=True):
             x1, y1, x2, y2 = entry.box
             if x2 > x1 and y2 > y1:
                 box = (x1 * width_px / SCALE, y1 * height_px / SCALE, x2 * width_px / SCALE, y2 * height_px / SCALE)
-                detections.append(Detection(one_line(entry.label), box, score))
+                detections.append(Detection(label, box, score))
         return Grounding(tuple(detections), rejected=len(entries) - len(detections))
+
+    def _label(self, said: str) -> str:
+        if not self.classes:
+            return one_line(said)
+        label = as_asked(said, self.classes)
+        if label is None:
+            raise ValueError(f"{said!r} is none of the classes")
+        return label
 
     @staticmethod
     def answer(objects: list[tuple[tuple[int, int, int, int], str]]) -> str:

@@ -10,7 +10,7 @@ import yaml
 
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks.ask import Ask
-from exaone_ros.tasks.base import StandingTask, Task, checked_text, shown
+from exaone_ros.tasks.base import StandingTask, Task, checked_label, shown
 from exaone_ros.tasks.count import Count
 from exaone_ros.tasks.decide import Decide
 from exaone_ros.tasks.ground import Ground
@@ -86,7 +86,7 @@ def _named_task(name: Any, entry: Any) -> StandingTask:
     Raises:
         TaskError: it is refused.
     """
-    checked_text(name, "task name", 64)
+    checked_label(name, "task name")
     if not isinstance(entry, Mapping):
         raise TaskError(f"task '{name}' is {shown(entry)}; expected a mapping with the keys kind, ...")
     if entry.get("name", name) != name:

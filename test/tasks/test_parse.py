@@ -42,7 +42,8 @@ def test_a_task_file_is_read_in_order() -> None:
     assert way == StandingTask(decide, priority=3, deadline_s=0.5, camera="head")
 
 
-texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=20).filter(lambda t: t.strip())
+seen = st.characters(exclude_categories=("Cc", "Cs", "Cf", "Mn"), exclude_characters="\u115f\u1160\u2800\u3164\uffa0")
+texts = st.text(seen, min_size=1, max_size=20).filter(lambda t: t.strip())
 common = {"name": texts, "language": st.sampled_from(["en", "ko"]), "thinking": st.booleans()}
 tasks = st.one_of(
     st.builds(Ground, classes=st.lists(texts, max_size=1), wording=st.integers(0, 9), **common),
