@@ -15,6 +15,12 @@ from exaone_ros.tasks.written import spellings, value_spans
 
 MAX_REASON_CHARS = 160
 
+LONGEST_CHARACTER = len("\\u0000")
+"""Bytes of a character of a JSON string at most."""
+
+LAYOUT_BYTES = 32
+"""Room for the spaces and line breaks of servers that write them."""
+
 SURE = 0.99
 """Of a choice this probable it does not matter that nothing is known of the other options."""
 
@@ -84,7 +90,10 @@ class Decide(Task):
 
     @property
     def max_tokens(self) -> int:
-        return 256
+        """No token is shorter than a byte, so that no answer under the schema is cut."""
+        choice = max(len(spelling) for option in self.options for spelling in spellings(option))
+        reason = MAX_REASON_CHARS * LONGEST_CHARACTER if self.reason else 0
+        return len(self.answer("", "")) + LAYOUT_BYTES + choice + reason
 
     def read(self, decoded: Decoded, width_px: int, height_px: int) -> Decided:
         try:

@@ -246,6 +246,20 @@ def test_a_prompt_is_filled_once() -> None:
     assert task.prompt() == "{options}? Options: {instruction}, b."
 
 
+LONG = "가" * 64
+PAIR = "\U0001f916" * 64
+
+
+@pytest.mark.parametrize("option", ["go", LONG, PAIR])
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_no_answer_is_cut_that_the_schema_allows(option: str, ascii_only: bool) -> None:
+    """Whatever the tokenizer: were each byte a token of its own, they would be enough."""
+    task = decide(option, "stop", reason=True)
+    longest = json.dumps({"choice": option, "reason": "\u0001" * 160}, ensure_ascii=ascii_only, indent=4)
+    assert len(longest.encode()) <= task.max_tokens
+    assert decide("go", "stop").max_tokens < decide("go", "stop", reason=True).max_tokens < task.max_tokens + 1
+
+
 def test_the_schema_asks_for_a_reason_only_where_one_is_wanted() -> None:
     assert decide("a", "b").schema()["required"] == ["choice"]
     assert decide("a", "b", reason=True).schema()["required"] == ["choice", "reason"]
