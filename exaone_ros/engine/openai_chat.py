@@ -121,6 +121,9 @@ class Reply:
                 text += delta.get("content") or ""
                 self.entries += (choice.get("logprobs") or {}).get("content") or ()
                 self.finish = choice.get("finish_reason") or self.finish
+            reasoning, text = (
+                said.encode(errors="replace").decode() for said in (reasoning, text)
+            )  # no lone surrogates
         except (AttributeError, TypeError) as error:
             raise EngineError(f"the server sent {str(chunk)[:120]!r}; expected a chunk of a chat completion") from error
         self.reasoning += reasoning

@@ -89,8 +89,9 @@ def _alike(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text of the model for people and topics: without control characters, whitespace as single spaces."""
-    return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text).split())
+    """Text of the model for people and topics: without control characters and lone surrogates, which cannot be sent,
+    whitespace as single spaces."""
+    return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).split())
 
 
 def checked_index(value: object, what: str) -> int:

@@ -473,6 +473,19 @@ def test_json_of_another_kind_is_the_task_s_failure_not_the_server_s(text: str) 
     assert answer.text == text and engine.health.state is ServerState.OK
 
 
+def test_json_is_read_however_the_server_writes_it() -> None:
+    with Scripted(says('{\n  "count" : 3\n}\n')) as server:
+        answer, _ = ask(server.url)
+    assert answer.outcome is Outcome.DONE and answer.result.count == 3
+
+
+def test_what_cannot_be_sent_on_is_not_handed_on() -> None:
+    """Half of a surrogate pair is JSON, but no message and no file can hold it."""
+    with Scripted(says("a \ud83d mug", reasoning_content="\udc00")) as server:
+        answer, _ = ask(server.url, Ask(question="?"))
+    assert (answer.result.text, answer.text, answer.reasoning) == ("a ? mug", "a ? mug", "?")
+
+
 def test_cut_answers_are_told_by_their_kind() -> None:
     with Scripted(says('{"count":', finish="length")) as server:
         answer, _ = ask(server.url)

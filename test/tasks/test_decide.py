@@ -203,7 +203,7 @@ def test_without_evidence_there_are_no_probabilities() -> None:
 
 
 def test_reason_and_reasoning_are_handed_on_cleaned_for_topics() -> None:
-    decoded = Decoded('{"choice":"b","reason":" a person\\n stands\\u0000there "}', reasoning="hm")
+    decoded = Decoded('{"choice":"b","reason":" a person\\n stands\\u0000there\\ud83d "}', reasoning="hm")
     result = decide("a", "b", reason=True).read(decoded, 640, 480)
     assert result.reason == "a person stands there" and result.reasoning == "hm"
 
