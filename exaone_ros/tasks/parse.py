@@ -95,11 +95,24 @@ def _named_task(name: Any, entry: Any) -> StandingTask:
 
 
 class _TaskLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice: of two tasks of one name YAML would keep the second, without a word."""
+    """Refuses what YAML would take without a word, or fall over: a key that stands twice, of which it would keep the
+    second, and a value that is not of the kind that its tag says."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except TaskError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            line, tag = node.start_mark.line + 1, node.tag.rpartition(":")[2]
+            reason = f": {error}" if isinstance(error, ValueError) else ""  # the others are about PyYAML's own code
+            raise TaskError(
+                f"line {line} of the task file: {shown(node.value)} is no {tag}{reason}; write a text in quotes"
+            ) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 where = f"line {key.start_mark.line + 1}"
                 raise TaskError(f"{where} of the task file has '{key.value}' a second time; each may stand once")
