@@ -26,6 +26,7 @@ from exaone_ros.ros.companion_settings import PARAMETERS, CompanionSettings
 from exaone_ros.ros.messages import time_to_ns
 from exaone_ros.ros.parameters import ParameterSet, named_overrides
 from exaone_ros.ros.recent import RecentMessages
+from exaone_ros.ros.remapping import compressed_topic
 from exaone_ros.ros.spatial import Spatial
 from exaone_ros.ros.spin import run_node
 from exaone_ros.ros.tracking import Tracking
@@ -53,7 +54,7 @@ class Companion(Node):
             super().__init__("companion", automatically_declare_parameters_from_overrides=True, **arguments)
         # Values are read once, here: a change needs another start, so all of them are locked.
         self._settings = settings = CompanionSettings.from_values(
-            ParameterSet(self, PARAMETERS, locked=lambda: True).values()
+            ParameterSet(self, PARAMETERS, locked=lambda: True).values(), self
         )
         self._images: RecentMessages[Image | CompressedImage] = RecentMessages(settings.max_age_ns)
         self._image_subscription: Subscription | None = None
@@ -75,8 +76,9 @@ class Companion(Node):
 
     def begin(self) -> None:
         """Say what it does; there is nothing to start: everything waits for messages."""
-        images, drawn = self.resolve_topic_name(self._settings.image_topic), self.resolve_topic_name("annotated")
-        parts = [f"answers are drawn onto {images} while somebody subscribes to {drawn} or {drawn}/compressed"]
+        names = (self._settings.image_topic, "annotated", compressed_topic(self, "annotated"))
+        images, drawn, compressed = (self.resolve_topic_name(name) for name in names)
+        parts = [f"answers are drawn onto {images} while somebody subscribes to {drawn} or {compressed}"]
         if self._settings.spatial is not None:
             depth = self.resolve_topic_name(self._settings.spatial.depth_topic)
             parts.append(f"located by {depth} on {self.resolve_topic_name('detections_3d')}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -42,6 +43,7 @@ from exaone_ros.ros.once import OnceLog
 from exaone_ros.ros.parameters import ParameterSet
 from exaone_ros.ros.perception_settings import PARAMETERS, CameraSettings, Settings, parameters_of_cameras
 from exaone_ros.ros.pixels import PixelReader
+from exaone_ros.ros.remapping import compressed_topic
 from exaone_ros.ros.schedule import TaskBoard, check_standing_tasks
 from exaone_ros.ros.spin import NodeCannotGoOn, run_node
 from exaone_ros.ros.worker import WORKER, PerceptionWorker
@@ -95,7 +97,12 @@ class Perception(ManagedNode):
     def load(self) -> None:
         """Check the parameters and open the engine."""
         self._declare_cameras()
-        self._settings = settings = Settings.from_values(self._parameters_kept.values())
+        settings = Settings.from_values(self._parameters_kept.values())
+        cameras = tuple(
+            replace(camera, topic=compressed_topic(self, camera.topic)) if camera.compressed else camera
+            for camera in settings.cameras
+        )
+        self._settings = settings = replace(settings, cameras=cameras)
         self._board = TaskBoard(settings.tasks, settings.camera_names)
         converter, self._read = pixel_reader(settings.image_converter)
         self._check_qos_overrides(settings)
@@ -114,10 +121,10 @@ class Perception(ManagedNode):
                 self._topics[topic] = self._overridable.publisher(kind, topic, qos.answers())
         self._tasks_topic = self.create_publisher(Tasks, "tasks", qos.latched())
         self._say_tasks()
-        cameras = f"{len(settings.cameras)} cameras; " if len(settings.cameras) > 1 else ""
+        several = f"{len(settings.cameras)} cameras; " if len(settings.cameras) > 1 else ""
         self.get_logger().info(
             f"{settings.computed_by} opened in {time.monotonic() - started_s:.1f} s; "
-            f"{cameras}{len(settings.tasks)} tasks; images are converted by {converter}"
+            f"{several}{len(settings.tasks)} tasks; images are converted by {converter}"
         )
 
     def start(self) -> None:

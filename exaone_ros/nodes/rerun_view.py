@@ -21,6 +21,7 @@ from exaone_ros.ros.companion_settings import PARAMETERS as COMPANION_PARAMETERS
 from exaone_ros.ros.image import image_to_rgb
 from exaone_ros.ros.messages import time_to_ns
 from exaone_ros.ros.parameters import Parameter, ParameterSet, checked_topic, named_overrides
+from exaone_ros.ros.remapping import compressed_topic
 from exaone_ros.ros.spin import run_node
 from exaone_ros.view.rerun_log import RerunLog
 
@@ -45,11 +46,11 @@ class RerunView(Node):
             super().__init__("rerun_view", automatically_declare_parameters_from_overrides=True, **arguments)
         values = ParameterSet(self, PARAMETERS, locked=lambda: True).values()
         compressed = values["image_transport"] == "compressed"
-        topic = checked_topic("image_topic", values["image_topic"] + ("/compressed" if compressed else ""))
+        topic = checked_topic("image_topic", values["image_topic"])
         self._log = RerunLog(Path(values["save"]).expanduser() if values["save"] else None)
         topics, images = qos.OverridableTopics(self), qos.every_image(values["reliability"])
         if compressed:
-            topics.subscription(CompressedImage, topic, self._on_compressed, images)
+            topics.subscription(CompressedImage, compressed_topic(self, topic), self._on_compressed, images)
         else:
             topics.subscription(Image, topic, self._on_image, images)
         topics.subscription(Detection2DArray, "detections", self._on_detections, qos.answers())

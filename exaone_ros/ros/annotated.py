@@ -20,6 +20,7 @@ from exaone_ros.ros import qos
 from exaone_ros.ros.image import compressed_image_to_rgb, image_to_rgb, rgb_to_image
 from exaone_ros.ros.messages import box_of, ns_to_time, time_to_ns
 from exaone_ros.ros.recent import RecentMessages
+from exaone_ros.ros.remapping import compressed_topic
 from exaone_ros.tasks import Detection
 from exaone_ros.view.annotate import annotate, wrapped
 
@@ -94,7 +95,7 @@ class AnnotatedImage:
     ) -> None:
         self._node, self._images, self._quality = node, images, jpeg_quality
         self._raw = topics.publisher(ImageMessage, "annotated", qos.published_image())
-        self._compressed = topics.publisher(CompressedImage, "annotated/compressed", qos.published_image())
+        self._compressed = topics.publisher(CompressedImage, compressed_topic(node, "annotated"), qos.published_image())
         self._newest = Newest()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # in a paused simulation the node's clock stands still
         self._drawn_ns = 0

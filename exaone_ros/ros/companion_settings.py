@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rclpy.node import Node
+
 from exaone_ros.ros.parameters import Parameter, ParameterError, checked_topic
 from exaone_ros.ros.qos import Reliability
+from exaone_ros.ros.remapping import camera_info_topic, compressed_topic
 from exaone_ros.ros.spatial import SpatialSettings
 
 PARAMETERS = (
@@ -47,34 +50,35 @@ class CompanionSettings:
         return round(self.max_age_s * 1e9)
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> CompanionSettings:
+    def from_values(cls, values: Mapping[str, Any], node: Node) -> CompanionSettings:
         """Check the values together.
+
+        Args:
+            values: of all parameters by name.
+            node: whose remappings hold for the topics that are named after the images.
 
         Raises:
             ParameterError: names the parameter and what is wrong.
         """
         compressed = values["image_transport"] == "compressed"
-        image_topic = values["image_topic"]
-        if compressed and not image_topic.endswith("/compressed"):
-            image_topic += "/compressed"
+        images = checked_topic("image_topic", values["image_topic"])
         return cls(
-            image_topic=checked_topic("image_topic", image_topic),
+            image_topic=compressed_topic(node, images) if compressed else images,
             compressed=compressed,
             reliability=values["reliability"],
             max_age_s=values["max_age_s"],
             jpeg_quality=values["jpeg_quality"],
             track=values["track"],
-            spatial=_spatial(values) if values["depth_topic"] else None,
+            spatial=_spatial(values, node) if values["depth_topic"] else None,
         )
 
 
-def _spatial(values: Mapping[str, Any]) -> SpatialSettings:
+def _spatial(values: Mapping[str, Any], node: Node) -> SpatialSettings:
     if values["min_depth_m"] >= values["max_depth_m"]:
         raise ParameterError(
             f"'min_depth_m' is {values['min_depth_m']:g}; expected less than 'max_depth_m', {values['max_depth_m']:g}"
         )
-    beside = values["image_topic"].removesuffix("/compressed").rpartition("/")[0]
-    info = values["camera_info_topic"] or (f"{beside}/camera_info" if beside else "camera_info")
+    info = values["camera_info_topic"] or camera_info_topic(node, values["image_topic"])
     return SpatialSettings(
         depth_topic=checked_topic("depth_topic", values["depth_topic"]),
         camera_info_topic=checked_topic("camera_info_topic", info),

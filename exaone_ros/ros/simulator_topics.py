@@ -14,6 +14,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from exaone_ros.ros import qos
 from exaone_ros.ros.image import rgb_to_image
 from exaone_ros.ros.messages import ns_to_time
+from exaone_ros.ros.remapping import camera_info_topic, compressed_topic
 from exaone_ros.ros.simulation import (
     camera_info_message,
     camera_pose_message,
@@ -57,11 +58,12 @@ class SimulatorTopics:
         images, values = qos.published_image(), qos.answers()
         self._jpeg_quality, self._fault = jpeg_quality, fault
         self._camera = FaultyCamera()
-        self._images = topics.publisher(Image, "head_camera/image_raw", images)
-        self._compressed = topics.publisher(CompressedImage, "head_camera/image_raw/compressed", images)
-        self._camera_infos = topics.publisher(CameraInfo, "head_camera/camera_info", images)
-        self._depths = topics.publisher(Image, "head_camera/depth/image_raw", images)
-        self._depth_infos = topics.publisher(CameraInfo, "head_camera/depth/camera_info", images)
+        colour, depth = "head_camera/image_raw", "head_camera/depth/image_raw"
+        self._images = topics.publisher(Image, colour, images)
+        self._compressed = topics.publisher(CompressedImage, compressed_topic(node, colour), images)
+        self._camera_infos = topics.publisher(CameraInfo, camera_info_topic(node, colour), images)
+        self._depths = topics.publisher(Image, depth, images)
+        self._depth_infos = topics.publisher(CameraInfo, camera_info_topic(node, depth), images)
         self._truths = topics.publisher(Detection2DArray, "ground_truth/detections", values)
         self._objects = topics.publisher(Detection3DArray, "ground_truth/objects", values)
         self._camera_poses = topics.publisher(PoseStamped, "ground_truth/camera_pose", values)

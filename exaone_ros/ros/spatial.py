@@ -118,7 +118,8 @@ class Spatial:
 
     def _locate(self, message: Detection2DArray, depth: Image) -> None:
         if self._info is None:
-            self._drop("no_camera_info", f"no camera_info came on '{self._settings.camera_info_topic}'")
+            topic = self._node.resolve_topic_name(self._settings.camera_info_topic)
+            self._drop("no_camera_info", f"no camera_info came on '{topic}'")
             return
         info = self._info
         theirs, ours = depth.header.frame_id, message.header.frame_id
