@@ -55,6 +55,9 @@ STOP_WITHIN_S = 5.0
 ANSWERS = {"detections": Detection2DArray, "counts": ObjectCounts, "decision": Decision, "answer": Answer}
 """The topics of each camera."""
 
+IMAGE_TYPES = {False: "sensor_msgs/msg/Image", True: "sensor_msgs/msg/CompressedImage"}
+"""Compressed or not -> what its images are, as the graph of nodes has it."""
+
 
 class Perception(ManagedNode):
     """Answers standing tasks and questions on the newest images of one or more cameras.
@@ -361,14 +364,17 @@ class Perception(ManagedNode):
         reading = camera.meter.read()
         # Not of the subscription itself: the executor may be destroying it in this very moment.
         topic = self.resolve_topic_name(settings.topic)
+        types = Counter(end.topic_type for end in self.get_publishers_info_by_topic(topic))
+        publishers = types.pop(IMAGE_TYPES[settings.compressed], 0)
         health: Health = judge_camera(
             reading,
-            publishers=self.count_publishers(topic) if settings.name in self._subscriptions_of_images else 0,
+            publishers=publishers,
             active_s=time.monotonic() - self._active_since_s,
             camera_timeout_s=self._camera_timeout_s(settings.name),
             topic=topic,
+            other_types=types,
         )
-        return CameraReport(settings.name, topic, health, reading)
+        return CameraReport(settings.name, topic, health, reading, publishers)
 
     def _camera_timeout_s(self, camera: str) -> float:
         own_s = self._parameters_kept[f"{camera}.camera_timeout_s"] if camera else 0.0

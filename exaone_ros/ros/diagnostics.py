@@ -37,12 +37,14 @@ class CameraReport:
         topic: of its images, with the namespace.
         health: its state.
         reading: its meter.
+        publishers: of images on the topic, as far as they are known.
     """
 
     name: str
     topic: str
     health: Health
     reading: Reading
+    publishers: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def _camera_values(camera: CameraReport) -> dict[str, str]:
     reading = camera.reading
     return {
         "topic": camera.topic,
+        "publishers": str(camera.publishers),
         "camera_state": camera.health.state.value,
         "rate": f"{reading.rates_hz.get('frames.received', 0.0):.2f} Hz",
         "answered_rate": f"{reading.rates_hz.get('frames.answered', 0.0):.2f} Hz",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
@@ -66,20 +66,28 @@ def judge_idle(lifecycle_state: str, failure: str | None) -> Health:
 
 
 def judge_camera(
-    reading: Reading, *, publishers: int, active_s: float, camera_timeout_s: float, topic: str = "the topic"
+    reading: Reading,
+    *,
+    publishers: int,
+    active_s: float,
+    camera_timeout_s: float,
+    topic: str = "the topic",
+    other_types: Collection[str] = (),
 ) -> Health:
     """Judge one camera of an active node.
 
     Args:
         reading: the camera's meter now.
-        publishers: of its topic, as far as they are known.
+        publishers: of images on its topic, as far as they are known.
         active_s: how long the node has been active.
         camera_timeout_s: how long the camera may be silent.
         topic: fully qualified, for the reason.
+        other_types: types of messages that are published on its topic, but are not what is subscribed to.
     """
     fresh_s = reading.since_s.get("frames.fresh", _NEVER)
     if min(fresh_s, active_s) > camera_timeout_s:
-        return Health(State.STALE_CAMERA, _camera_trouble(reading, publishers, fresh_s, camera_timeout_s, topic))
+        trouble = _camera_trouble(reading, publishers, fresh_s, camera_timeout_s, topic, other_types)
+        return Health(State.STALE_CAMERA, trouble)
     bad = {name.removeprefix("bad."): number for name, number in reading.recent.items() if name.startswith("bad.")}
     if sum(bad.values()):
         return Health(State.DEGRADED, f"bad images: {_listed(bad)}")
@@ -160,11 +168,23 @@ def judge(cameras: Mapping[str, Health], engine: Health) -> Health:
     return Health(State.OK, "; ".join(reason for _, reason in named))
 
 
-def _camera_trouble(reading: Reading, publishers: int, fresh_s: float, camera_timeout_s: float, topic: str) -> str:
+def _camera_trouble(
+    reading: Reading,
+    publishers: int,
+    fresh_s: float,
+    camera_timeout_s: float,
+    topic: str,
+    other_types: Collection[str],
+) -> str:
     # Not by what is in the meter's window: a camera that has just fallen silent has images there, all of them good.
     if reading.since_s.get("frames.received", _NEVER) <= camera_timeout_s:
         refused = {reason: reading.recent.get(f"dropped.{reason}", 0) for reason in get_args(Refusal)}
         return f"images come, but none is fresh: {_listed(refused)}"
+    if publishers == 0 and other_types:
+        return (
+            f"nobody publishes images on {topic} as they are expected here: what is published there is "
+            f"{' and '.join(sorted(other_types))}; set image_transport or the topic"
+        )
     if publishers == 0:
         return f"nobody publishes images on {topic}"
     if reading.totals.get("qos.incompatible"):

@@ -42,6 +42,11 @@ def test_each_trouble_is_named_with_its_numbers() -> None:
     quiet = {"frames.received": 5.0, "frames.fresh": 5.0}  # and in the window are images still that all were good
     silent = health(since_s=quiet, recent={"dropped.replaced": 32})
     assert silent.state is State.STALE_CAMERA and "no image for 5.0 s" in silent.reason
+    reading = Reading(**{part: GOOD[part] | {"since_s": quiet}.get(part, {}) for part in GOOD})
+    other = judge_camera(
+        reading, publishers=0, active_s=60.0, camera_timeout_s=2.0, topic="/eye", other_types={"a/msg/A", "a/msg/B"}
+    )
+    assert other.state is State.STALE_CAMERA and "on /eye" in other.reason and "is a/msg/A and a/msg/B" in other.reason
     alone = health(publishers=0, since_s=quiet)
     assert alone.state is State.STALE_CAMERA and "nobody publishes" in alone.reason
     old = health(

@@ -316,11 +316,23 @@ def test_a_silent_camera_and_a_failing_engine_have_names_and_pass(tmp_path: Path
         peer.state_of_health("ok")
 
 
+def test_a_camera_of_another_type_is_named(tmp_path: Path) -> None:
+    with perceiving(tmp_path, camera_timeout_s=0.1) as pair:
+        peer = pair.peer
+        peer.publisher(CompressedImage, "image_raw")
+        hint = (
+            f"on /{peer.namespace}/image_raw as they are expected here: what is published there is sensor_msgs/msg/Com"
+        )
+        seen = peer.wait(lambda: d if hint in (d := peer.diagnostics()).get("reason", "") else None, hint)
+        assert seen["state"] == "stale_camera" and seen["publishers"] == "0"
+
+
 def test_a_camera_that_offers_less_is_named(tmp_path: Path) -> None:
     with perceiving(tmp_path, camera_timeout_s=0.1) as pair:
         pair.peer.publisher(Image, reliable=False)
         hint = "best_effort"
         seen = pair.peer.wait(lambda: d if hint in (d := pair.peer.diagnostics()).get("reason", "") else None, hint)
+        assert seen["publishers"] == "1"
         assert seen["state"] == "stale_camera"
 
 
