@@ -31,6 +31,8 @@ from exaone_ros.model.vocabulary import Vocabulary
 # Private-use characters: no template writes them, and text of users is put in after rendering.
 USER_TEXT = "\ue0f0\ue0f1"
 SYSTEM_TEXT = "\ue0f0\ue0f2"
+_FAILURES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+"""What the code of a template may raise."""
 _SELF_CHECK = "Name 3 things, please."
 
 
@@ -53,7 +55,7 @@ class ChatTemplate:
         self._variables = special_tokens
         try:
             self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, RecursionError) as error:
             raise CheckpointError(f"{where}: the chat template does not compile: {error}") from error
 
     @classmethod
@@ -96,8 +98,8 @@ class ChatTemplate:
                 messages=messages, tools=None, documents=None, add_generation_prompt=True, enable_thinking=thinking,
                 **self._variables,
             )  # fmt: skip
-        except (jinja2.TemplateError, TypeError, ValueError, AttributeError, KeyError) as error:
-            raise CheckpointError(f"{self._where}: the chat template fails: {error}") from error
+        except (jinja2.TemplateError, *_FAILURES) as error:
+            raise CheckpointError(f"{self._where}: the chat template fails: {error or type(error).__name__}") from error
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from exaone_ros.model.config_section import Section, read_json
 
 SLIDING = "sliding_attention"
 FULL = "full_attention"
+MOST_LAYERS = 1000
+"""Of a configuration that is sound: every layer's tensors are listed when it is opened."""
 TEXT_MODEL_TYPES = ("exaone4", "exaone4_5_text")
 
 
@@ -177,6 +179,8 @@ class ModelConfig:
         sources = (generation or {}, raw, text_section.raw, {"eos_token_id": 2})
         eos = next(value for value in (source.get("eos_token_id") for source in sources) if value is not None)
         eos_tokens = tuple(eos) if isinstance(eos, list) else (eos,)
+        if not eos_tokens:
+            raise CheckpointError(f"{where}: eos_token_id is []; expected a token id, or no answer in words would end")
         for name, token in [("image_token_id", top.integer("image_token_id", 67))] + [
             ("eos_token_id", token) for token in eos_tokens
         ]:
@@ -189,10 +193,12 @@ def _vision(section: Section) -> VisionConfig:
     section.must_be("model_type", "exaone4_5_vision")
     section.must_be("hidden_act", "silu")
     rope = section.raw.get("rope_parameters") or section.raw.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise CheckpointError(f"{section.where}: rope_parameters is {rope!r}; expected an object")
     rope_type = rope.get("rope_type", rope.get("type", "axial"))
     if rope_type not in ("axial", "default"):
         raise CheckpointError(f"{section.where}: rope type is {rope_type!r}; expected 'axial'")
-    depth = section.integer("depth", 32, 1)
+    depth = section.integer("depth", 32, 1, MOST_LAYERS)
     full = section.raw.get("fullatt_block_indexes", [7, 15, 23, 31])
     if not isinstance(full, list) or any(isinstance(b, bool) or not isinstance(b, int) or b < 0 for b in full):
         raise CheckpointError(f"{section.where}: fullatt_block_indexes is {full!r}; expected a list of block numbers")
@@ -235,7 +241,7 @@ def _text(section: Section, *, tied: bool) -> TextConfig:
     section.must_be("hidden_act", "silu")
     hidden, heads = section.integer("hidden_size", 4096, 1), section.integer("num_attention_heads", 32, 1)
     kv_heads = section.integer("num_key_value_heads", 32, 1)
-    layers = section.integer("num_hidden_layers", 32, 1)
+    layers = section.integer("num_hidden_layers", 32, 1, MOST_LAYERS)
     if section.raw.get("head_dim") is None:
         _check_heads(section.where, hidden, heads, kv_heads, "num_attention_heads")
     elif heads % kv_heads:

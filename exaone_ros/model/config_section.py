@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
+import reprlib
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from exaone_ros.errors import CheckpointError
+
+MOST = sys.float_info.max
 
 
 class Section:
@@ -23,12 +26,14 @@ class Section:
             raise CheckpointError(f"{self.where}: '{key}' is {value!r}; expected an object")
         return value
 
-    def integer(self, key: str, default: int, least: int = 0) -> int:
+    def integer(self, key: str, default: int, least: int = 0, most: int | None = None) -> int:
         value = self.raw.get(key)
         if value is None:
             value = default
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise CheckpointError(f"{self.where}: {key} is {value!r}; expected an integer of at least {least}")
+            raise CheckpointError(f"{self.where}: {key} is {shown(value)}; expected an integer of at least {least}")
+        if most is not None and value > most:
+            raise CheckpointError(f"{self.where}: {key} is {shown(value)}; expected an integer of at most {most}")
         return value
 
     def square(self, key: str, default: int) -> int:
@@ -42,8 +47,8 @@ class Section:
         value = self.raw.get(key)
         if value is None:
             value = default
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
-            raise CheckpointError(f"{self.where}: {key} is {value!r}; expected a positive number")
+        if not is_number(value) or value <= 0:
+            raise CheckpointError(f"{self.where}: {key} is {shown(value)}; expected a positive number")
         return float(value)
 
     def must_be(self, key: str, expected: Any) -> None:
@@ -52,6 +57,16 @@ class Section:
             raise CheckpointError(
                 f"{self.where}: {key} is {value!r}; EXAONE 4.5 has {expected!r} and nothing else is built"
             )
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """A number that a float can hold, and no truth value; JSON knows NaN, infinities and integers of any length."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -MOST <= value <= MOST
+
+
+def shown(value: object) -> str:
+    """A refused value for an error message, in short."""
+    return reprlib.repr(value)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -64,7 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; expected a checkpoint directory with this file in it") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a number of too many digits, a thousand brackets
         raise CheckpointError(f"{path} cannot be read as JSON: {error}; fetch the file again") from error
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path} holds a {type(raw).__name__}; expected a JSON object")

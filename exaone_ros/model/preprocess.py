@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from exaone_ros.errors import CheckpointError, ImageError
 from exaone_ros.model.config import VisionConfig
-from exaone_ros.model.config_section import read_json
+from exaone_ros.model.config_section import Section, is_number, read_json
 
 MAX_SIDE_PX = 16384
 MAX_ASPECT_RATIO = 200  # the limit of transformers' smart_resize
@@ -83,7 +83,7 @@ class PreprocessConfig:
         if path.is_file() or not joint.is_file():
             raw = read_json(path)
         else:
-            path, raw = joint, read_json(joint).get("image_processor", {})
+            path, raw = joint, Section(read_json(joint), str(joint)).section("image_processor")
         return cls.parse(raw, vision, str(path))
 
     @classmethod
@@ -94,6 +94,8 @@ class PreprocessConfig:
             CheckpointError: a value is wrong, or the encoder expects other patches.
         """
         size = raw.get("size") or {}
+        if not isinstance(size, dict):
+            raise CheckpointError(f"{where}: size is {size!r:.80}; expected an object with shortest_edge, longest_edge")
         low = raw.get("min_pixels") or size.get("shortest_edge") or size.get("min_pixels") or 56 * 56
         high = raw.get("max_pixels") or size.get("longest_edge") or size.get("max_pixels") or 28 * 28 * 1280
         if not all(isinstance(n, int) and not isinstance(n, bool) for n in (low, high)) or not 0 < low <= high:
@@ -121,8 +123,11 @@ class PreprocessConfig:
         std = raw.get("image_std", (0.26862954, 0.26130258, 0.27577711)) if normalize else (1.0, 1.0, 1.0)
         scale = raw.get("rescale_factor", 1 / 255) if rescale else 1.0
         numbers = [*mean, *std, scale] if isinstance(mean, (list, tuple)) and isinstance(std, (list, tuple)) else []
-        if len(numbers) != 7 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
-            raise CheckpointError(f"{where}: image_mean {mean!r} and image_std {std!r}; expected three numbers each")
+        if len(numbers) != 7 or not all(is_number(n) for n in numbers):
+            raise CheckpointError(
+                f"{where}: image_mean {mean!r:.80}, image_std {std!r:.80} and rescale_factor {scale!r:.80}; expected "
+                "three numbers, three numbers and a number"
+            )
         if min(std) <= 0 or scale <= 0:
             raise CheckpointError(f"{where}: image_std {std!r} and rescale_factor {scale!r} must be positive")
         return cls(low, high, vision.patch, vision.merge, _triple(mean), _triple(std), float(scale))

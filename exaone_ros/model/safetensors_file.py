@@ -25,7 +25,10 @@ PART_DTYPES: dict[str, np.dtype[Any]] = {
     "I64": np.dtype("<i8"),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
 }
-OTHER_DTYPES = ("F64", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL", "F8_E4M3", "F8_E5M2")
+OTHER_DTYPES = (
+    "F64", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL", "C64", "F8_E4M3", "F8_E5M2", "F8_E8M0",
+    "F6_E2M3", "F6_E3M2", "F4",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             raw = json.loads(file.read(header_bytes))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; the checkpoint needs this file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a number of too many digits, a thousand brackets
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}; fetch it again") from error
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path}: the header is a {type(raw).__name__}; expected an object: fetch the file again")
@@ -177,7 +180,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 def _entry(path: Path, name: str, entry: Any, data_start: int) -> StoredTensor:
     try:
         dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        sound = all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)) and start <= end
+        sound = all(type(n) is int and n >= 0 for n in (*shape, start, end)) and start <= end and isinstance(dtype, str)
     except (KeyError, TypeError, ValueError):
         sound = False
     if not sound:

@@ -155,6 +155,10 @@ def test_the_template_may_lie_in_other_files(directory: Path, place: str) -> Non
         ("{{ messages[-1].content[-1].text }}<|image_pad|>", "0 image tokens"),
         ("<|image_pad|><|image_pad|>{{ messages[-1].content[-1].text }}", "2 image tokens"),
         ("{{ ''.__class__.__mro__ }}", "fails"),
+        ("{{ 1 / 0 }}", "fails: division by zero"),
+        ("{{ range(10 ** 9) | list }}", "fails: Range too big"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "fails: maximum recursion"),
+        ("{{" * 10_000, "does not compile"),
     ],
 )
 def test_a_template_that_does_not_fit(directory: Path, template: str, said: str) -> None:

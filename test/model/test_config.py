@@ -193,6 +193,12 @@ def test_end_tokens_of_generation_config_win(tmp_path: Path) -> None:
         ("vision_config.fullatt_block_indexes", "all", "fullatt_block_indexes is 'all'"),
         ("vision_config.rope_parameters", {"rope_type": "llama3"}, "'llama3'"),
         ("vision_config.patch_size", [14, 16], "patch_size is [14, 16]"),
+        ("vision_config.rope_parameters", ["axial"], "rope_parameters is ['axial']; expected an object"),
+        ("vision_config.depth", 10**18, "depth is 1000000000000000000; expected an integer of at most 1000"),
+        ("text_config.num_hidden_layers", 1001, "num_hidden_layers is 1001; expected an integer of at most 1000"),
+        ("text_config.rms_norm_eps", 10**400, "rms_norm_eps is 1000"),
+        ("text_config.rms_norm_eps", float("inf"), "rms_norm_eps is inf"),
+        ("eos_token_id", [], "eos_token_id is []"),
     ],
 )
 def test_a_wrong_value_is_named(path: str, value: Any, said: str) -> None:
@@ -211,7 +217,7 @@ def test_a_rotary_embedding_for_each_kind_of_layer_is_refused() -> None:
         ModelConfig.parse(config)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "\xff", "[" * 100_000, "1" * 5000])
 def test_a_file_that_is_no_json_object(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(CheckpointError, match=r"config\.json"):

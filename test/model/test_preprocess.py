@@ -204,6 +204,9 @@ def test_what_is_switched_off_does_nothing() -> None:
         ({"image_std": [0.5, 0.0, 0.5]}, "must be positive"),
         ({"do_resize": False}, "do_resize"),
         ({"resample": 0}, "resample is 0"),
+        ({"size": [3136, 200_000]}, "size is [3136, 200000]; expected an object"),
+        ({"image_mean": [10**400, 0.5, 0.5]}, "image_mean [1000"),
+        ({"rescale_factor": "1/255"}, "rescale_factor '1/255'"),
     ],
 )
 def test_a_wrong_value_is_named(raw: dict[str, Any], said: str) -> None:
@@ -216,5 +219,9 @@ def test_a_wrong_value_is_named(raw: dict[str, Any], said: str) -> None:
 def test_the_joint_file_of_newer_releases(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"preprocessor_config\.json is missing"):
         PreprocessConfig.read(tmp_path, VISION)
+    for raw in ({}, {"image_processor": [1]}):
+        (tmp_path / "processor_config.json").write_text(json.dumps(raw))
+        with pytest.raises(CheckpointError, match=r"processor_config\.json: 'image_processor' is "):
+            PreprocessConfig.read(tmp_path, VISION)
     (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": {"max_pixels": 4444}}))
     assert PreprocessConfig.read(tmp_path, VISION).max_px == 4444
