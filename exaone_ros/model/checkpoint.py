@@ -267,15 +267,19 @@ def _decoder_layer_shapes(c: TextConfig, prefix: str) -> dict[str, tuple[int, ..
 
 
 def _stored_tensors(directory: Path) -> Iterator[StoredTensor]:
-    """All tensors of a directory, from its single file or from the shards that its index names."""
+    """All tensors of a directory, from its single file or from the shards that its index names.
+
+    Where there are both the single file counts, as for transformers: an index beside it was left by another form of
+    the weights.
+    """
     index_path = directory / INDEX_FILE
-    if not index_path.is_file():
-        if not (directory / SINGLE_FILE).is_file():
-            others = sorted(p.name for p in directory.glob("*.bin")) + sorted(p.name for p in directory.glob("*.pt*"))
-            hint = f"; {others[0]} is not read: only safetensors are, convert it" if others else ""
-            raise CheckpointError(f"{directory} has neither {SINGLE_FILE} nor {INDEX_FILE}{hint}")
+    if (directory / SINGLE_FILE).is_file():
         yield from read_header(directory / SINGLE_FILE).values()
         return
+    if not index_path.is_file():
+        others = sorted(p.name for p in directory.glob("*.bin")) + sorted(p.name for p in directory.glob("*.pt*"))
+        hint = f"; {others[0]} is not read: only safetensors are, convert it" if others else ""
+        raise CheckpointError(f"{directory} has neither {SINGLE_FILE} nor {INDEX_FILE}{hint}")
     weight_map = read_json(index_path).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
         raise CheckpointError(f"{index_path}: 'weight_map' is missing or no map of tensors to files; fetch it again")

@@ -105,6 +105,15 @@ def test_shards_are_read_through_their_index(directory: Path) -> None:
     assert len({tensor.file for tensor in checkpoint.tensors.values()}) == 2
 
 
+@pytest.mark.parametrize("file", ["model-00001-of-00002.safetensors", "model.safetensors"])
+def test_an_index_left_beside_the_single_file_does_not_count(directory: Path, file: str) -> None:
+    """As for transformers; it names shards, or tensors, that are gone."""
+    index = {"weight_map": {"model.old.weight": file}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    checkpoint = Checkpoint.open(directory)
+    assert {tensor.file.name for tensor in checkpoint.tensors.values()} == {"model.safetensors"}
+
+
 def test_tied_embeddings_serve_as_head(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(write_checkpoint(tmp_path, tiny_config(tie_word_embeddings=True)))
     np.testing.assert_array_equal(checkpoint.read("lm_head.weight"), checkpoint.read("text.embed_tokens.weight"))
@@ -248,10 +257,12 @@ class TestBroken:
 
     @pytest.mark.parametrize("content", ["{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "no json"])
     def test_a_broken_index(self, directory: Path, content: str) -> None:
+        (directory / "model.safetensors").unlink()
         (directory / "model.safetensors.index.json").write_text(content)
         self.refused(directory, "model.safetensors.index.json")
 
     @pytest.mark.parametrize("file", ["../../etc/passwd", "/etc/passwd", "a/b.safetensors", "weights.bin"])
     def test_an_index_that_leads_elsewhere(self, directory: Path, file: str) -> None:
+        (directory / "model.safetensors").unlink()
         (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
         self.refused(directory, repr(file), "beside the index")
