@@ -88,7 +88,12 @@ class Checkpoint:
             name = canonical_name(tensor.name)
             part = _part_of(layout, name, tensor) if layout else None
             if part is not None and part[0] + ".weight" in known:
-                quantised.setdefault(part[0], {})[part[1]] = tensor
+                twin = quantised.setdefault(part[0], {}).setdefault(part[1], tensor)
+                if twin is not tensor:
+                    raise CheckpointError(
+                        f"{tensor.file}: tensors '{twin.name}' and '{tensor.name}' both are '{part[0]}{part[1]}'; "
+                        "expected one"
+                    )
             elif of_mtp.get(name) == tensor.shape and tensor.dtype in ITEM_BYTES and name not in drafting:
                 drafting[name] = tensor
             elif name not in known:
@@ -299,9 +304,9 @@ def _stored_tensors(directory: Path) -> Iterator[StoredTensor]:
 
 def _part_of(layout: Layout, name: str, tensor: StoredTensor) -> tuple[str, str] | None:
     """Layer and part that a tensor of canonical name `name` is in a quantised layout; None where it is plain."""
-    for part in sorted(layout.parts, key=len, reverse=True):
+    for part in sorted((*layout.parts, *layout.aliases), key=len, reverse=True):
         if name.endswith(part) and (part != ".weight" or tensor.dtype not in ITEM_BYTES):
-            return name.removesuffix(part), part
+            return name.removesuffix(part), layout.aliases.get(part, part)
     return None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import ml_dtypes
@@ -24,6 +25,7 @@ from exaone_ros.model.safetensors_file import StoredTensor
 _INT4 = np.dtype(ml_dtypes.int4)
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 """Column of the i-th nibble of a word, lowest first."""
+NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 METHODS = ("awq", "fp8", "compressed-tensors")
 
 
@@ -35,6 +37,7 @@ class Layout(Protocol):
         format: of the stored values.
         parts: for each tensor what follows the layer's name in its own name, and the types that it may have.
         optional: those of them that a layer may lack.
+        aliases: other names of parts, and the part that each stands for.
     """
 
     @property
@@ -45,6 +48,8 @@ class Layout(Protocol):
     def parts(self) -> Mapping[str, tuple[str, ...]]: ...
     @property
     def optional(self) -> frozenset[str]: ...
+    @property
+    def aliases(self) -> Mapping[str, str]: ...
 
     def shapes(self, out: int, into: int) -> Mapping[str, tuple[tuple[int, ...], ...]]:
         """The shapes that each part may have for a weight [out, in]."""
@@ -71,6 +76,7 @@ class AwqGemm:
     format = WeightFormat.INT4
     parts = {".qweight": ("I32",), ".qzeros": ("I32",), ".scales": ("F16", "BF16", "F32")}  # noqa: RUF012
     optional: frozenset[str] = frozenset()
+    aliases = NO_ALIASES
 
     def shapes(self, out: int, into: int) -> Mapping[str, tuple[tuple[int, ...], ...]]:
         groups = into // self.group
@@ -92,25 +98,28 @@ class AwqGemm:
 
 @dataclass(frozen=True)
 class Fp8:
-    """E4M3 with scales for blocks of outputs and inputs, for each output, or for the whole weight."""
+    """E4M3 with scales for blocks of outputs and inputs, for each output, or for the whole weight.
+
+    Quantisers call the scales `weight_scale` or `weight_scale_inv`; both are factors of the stored values.
+    """
 
     name: str
-    scale_part: str
     block: tuple[int, int] | None
     format = WeightFormat.FP8
 
     @property
     def parts(self) -> Mapping[str, tuple[str, ...]]:
-        return {".weight": ("F8_E4M3",), self.scale_part: ("F32", "BF16", "F16")}
+        return {".weight": ("F8_E4M3",), ".weight_scale": ("F32", "BF16", "F16")}
 
     optional: frozenset[str] = frozenset()
+    aliases = MappingProxyType({".weight_scale_inv": ".weight_scale"})
 
     def shapes(self, out: int, into: int) -> Mapping[str, tuple[tuple[int, ...], ...]]:
         if self.block is None:
-            scales: tuple[tuple[int, ...], ...] = ((), (1,), (1, 1), (out,), (out, 1))
+            scales: tuple[tuple[int, ...], ...] = ((), (1,), (1, 1), (out,), (out, 1), (1, out))
         else:
             scales = ((-(-out // self.block[0]), -(-into // self.block[1])),)
-        return {".weight": ((out, into),), self.scale_part: scales}
+        return {".weight": ((out, into),), ".weight_scale": scales}
 
     def scales(self, out: int, into: int) -> tuple[tuple[int, ...], bool]:
         rows = 1 if self.block is None else -(-into // self.block[1])
@@ -118,7 +127,7 @@ class Fp8:
 
     def unpack(self, parts: Mapping[str, NDArray[Any]], out: int, into: int) -> Quantized:
         values = np.ascontiguousarray(parts[".weight"].T)
-        scale = parts[self.scale_part].astype(np.float32)
+        scale = parts[".weight_scale"].astype(np.float32)
         if self.block is None:
             return Quantized(values, np.ascontiguousarray(np.broadcast_to(scale.reshape(-1), out)))
         scale = np.ascontiguousarray(np.repeat(scale, self.block[0], axis=0)[:out].T)
@@ -145,6 +154,8 @@ class PackedInt4:
     @property
     def optional(self) -> frozenset[str]:
         return frozenset({".weight_shape"})
+
+    aliases = NO_ALIASES
 
     def shapes(self, out: int, into: int) -> Mapping[str, tuple[tuple[int, ...], ...]]:
         groups = into // self.group
@@ -314,8 +325,8 @@ def _fp8(raw: Mapping[str, Any], where: str) -> Layout:
     _must(raw, where, "activation_scheme", ("dynamic", "static"), "dynamic")
     size = raw.get("weight_block_size")
     if size is None:
-        return Fp8("FP8", ".weight_scale", None)
-    return Fp8(f"FP8 in blocks of {_block(size, where)}", ".weight_scale_inv", _block(size, where))
+        return Fp8("FP8", None)
+    return Fp8(f"FP8 in blocks of {_block(size, where)}", _block(size, where))
 
 
 def _block(size: Any, where: str) -> tuple[int, int]:
@@ -348,4 +359,4 @@ def _compressed(raw: Mapping[str, Any], where: str) -> Layout:
     _must(weights, where, "symmetric", (True,), True)
     strategy = _must(weights, where, "strategy", ("channel", "tensor", "block"), None)
     block = _block(weights.get("block_structure"), where) if strategy == "block" else None
-    return Fp8(f"compressed-tensors FP8 by {strategy}", ".weight_scale", block)
+    return Fp8(f"compressed-tensors FP8 by {strategy}", block)

@@ -168,6 +168,51 @@ def test_damaged_parts_are_named(tmp_path: Path) -> None:
     assert "a scale of" in broken(tmp_path, "awq", spoil)
 
 
+LAYER = "model.language_model.layers.0.mlp.up_proj"
+
+
+@pytest.mark.parametrize("shape", [(128,), (128, 1), (1, 128)])
+def test_scales_of_outputs_are_taken_in_any_shape_that_has_one_for_each(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    exact = write_published(tmp_path, "fp8-channel")
+    tensors, _ = published_tensors("fp8-channel", tiny_config())
+    dtype, scale = tensors[LAYER + ".weight_scale"]
+    write_parts(tmp_path / "model.safetensors", {**tensors, LAYER + ".weight_scale": (dtype, scale.reshape(shape))})
+    found = Checkpoint.open(tmp_path).read(canonical_name(LAYER + ".weight"))
+    np.testing.assert_array_equal(found, exact[LAYER + ".weight"])
+
+
+@pytest.mark.parametrize("kind", ["fp8-channel", "fp8-blocks"])
+@pytest.mark.parametrize("suffix", [".weight_scale", ".weight_scale_inv"])
+def test_scales_are_found_under_either_name(tmp_path: Path, kind: str, suffix: str) -> None:
+    """transformers writes `weight_scale_inv` with blocks and without, others `weight_scale`."""
+    changes = {} if kind == "fp8-blocks" else {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "static"}
+    exact = write_published(tmp_path, kind, **changes)
+    tensors, _ = published_tensors(kind, tiny_config())
+    renamed = {name.partition(".weight_scale")[0] + suffix if ".weight_scale" in name else name: tensors[name]
+               for name in tensors}  # fmt: skip
+    write_parts(tmp_path / "model.safetensors", renamed)
+    found = Checkpoint.open(tmp_path).read(canonical_name(LAYER + ".weight"))
+    np.testing.assert_array_equal(found, exact[LAYER + ".weight"])
+    both = {**renamed, LAYER + ".weight_scale": tensors[next(n for n in tensors if n.startswith(LAYER + ".weight_s"))]}
+    if suffix == ".weight_scale_inv":
+        write_parts(tmp_path / "model.safetensors", both)
+        with pytest.raises(
+            CheckpointError, match=r"both are 'text\.layers\.0\.mlp\.up_proj\.weight_scale'; expected one"
+        ):
+            Checkpoint.open(tmp_path)
+
+
+def test_scales_of_inputs_and_transposed_blocks_are_refused_by_their_shape(tmp_path: Path) -> None:
+    def of_inputs(tensors: Any, layer: str) -> None:
+        tensors[layer + ".weight_scale"] = ("F32", np.ones((1, 64), np.float32))
+
+    def transposed(tensors: Any, layer: str) -> None:
+        tensors[layer + ".weight_scale_inv"] = ("F32", np.ones((2, 4), np.float32))
+
+    assert "has shape [1, 64]; expected [] or [1] or [1, 1] or [128]" in broken(tmp_path, "fp8-channel", of_inputs)
+    assert "has shape [2, 4]; expected [4, 2]" in broken(tmp_path, "fp8-blocks", transposed)
+
+
 def test_quantised_tensors_without_a_word_in_the_configuration_are_refused(tmp_path: Path) -> None:
     write_published(tmp_path, "fp8-channel")
     config = json.loads((tmp_path / "config.json").read_text())
