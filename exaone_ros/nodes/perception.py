@@ -48,6 +48,7 @@ from exaone_ros.ros.schedule import TaskBoard, check_standing_tasks
 from exaone_ros.ros.spin import NodeCannotGoOn, run_node
 from exaone_ros.ros.worker import WORKER, PerceptionWorker
 from exaone_ros.tasks import StandingTask
+from exaone_ros.tasks.base import shown
 
 STOP_WITHIN_S = 5.0
 """How long a cleanup waits for the engine to come back from the step it is at."""
@@ -303,7 +304,7 @@ class Perception(ManagedNode):
                 problems.append(str(error))
         names = Counter(message.name for message in request.tasks)
         problems += [
-            f"task '{name}' is there {n} times; each name may stand once" for name, n in names.items() if n > 1
+            f"task {shown(name)} is there {n} times; each name may stand once" for name, n in names.items() if n > 1
         ]
         if self._board is None or self._settings is None:
             problems.append(f"the node is {self.state}; configure it first")

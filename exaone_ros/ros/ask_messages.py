@@ -7,6 +7,7 @@ from exaone_ros.errors import TaskError
 from exaone_ros.ros import messages
 from exaone_ros.ros.asking import AskRefused, Question, Reply
 from exaone_ros.tasks import Answer, Counted, Decided, Ground, Grounding
+from exaone_ros.tasks.base import shown
 
 MAX_CAMERAS = 16
 
@@ -26,14 +27,16 @@ def question_of(goal: Ask.Goal, first_camera: str, deadline_s: float) -> Questio
         asked = messages.tasks_from_message(goal.task)
     except TaskError as error:
         raise AskRefused("invalid_task", str(error)) from error
-    if len(asked) != 1:
-        raise AskRefused("invalid_task", f"task '{goal.task.name}' counts {len(asked)} classes; a question counts one")
     standing = asked[0]
+    if len(asked) != 1:
+        name = standing.task.name
+        raise AskRefused("invalid_task", f"task '{name}' counts {len(asked)} classes; a question counts one")
     if standing.rate_hz:
         raise AskRefused("invalid_task", f"rate is {standing.rate_hz:g}; a question is asked once: leave it 0")
     cameras = tuple(goal.cameras) or (standing.camera or first_camera,)
     if len(cameras) > MAX_CAMERAS or len(set(cameras)) != len(cameras):
-        raise AskRefused("invalid_task", f"cameras are {list(cameras)}; expected 1 to {MAX_CAMERAS} different ones")
+        named = shown(list(cameras))
+        raise AskRefused("invalid_task", f"cameras are {named}; expected 1 to {MAX_CAMERAS} different ones")
     if len(cameras) > 1 and isinstance(standing.task, Ground):
         raise AskRefused("invalid_task", "boxes are located in one image: name one camera, or ask another kind of task")
     return Question(standing.task, cameras, standing.deadline_s or deadline_s, standing.priority)

@@ -21,6 +21,7 @@ from exaone_ros.errors import EngineBusy, EngineError, ExaoneError, ImageError
 from exaone_ros.ros.camera import Camera, CameraFrame
 from exaone_ros.ros.engine_keeper import EngineKeeper
 from exaone_ros.tasks import Task
+from exaone_ros.tasks.base import shown
 
 GRACE_S = 1.0
 """The engine keeps deadlines between calls of its backend; a call that takes longer does not hold a question longer."""
@@ -166,7 +167,7 @@ class Asker:
         if unknown:
             named = ", ".join(f"'{name}'" for name in self._cameras if name)
             expected = f"one of {named}" if named else "no name: the node has one camera, which has none"
-            raise AskRefused("unknown_camera", f"camera is '{unknown[0]}'; expected {expected}")
+            raise AskRefused("unknown_camera", f"camera is {shown(unknown[0])}; expected {expected}")
         made = OpenQuestion(question, on_text, on_reply, lambda: self.on_change())
         with self._lock:
             if self._ended is not None:

@@ -18,6 +18,7 @@ from exaone_ros.errors import TaskError
 from exaone_ros.ros.camera import CameraFrame
 from exaone_ros.ros.look import Publication, TimelyAnswer
 from exaone_ros.tasks import Answer, Ask, Count, Counted, Decide, Decided, Grounding, StandingTask, task_from_dict
+from exaone_ros.tasks.base import shown
 
 Result = TypeVar("Result", Grounding, Counted)
 
@@ -214,7 +215,8 @@ def tasks_from_message(message: TaskMessage) -> tuple[StandingTask, ...]:
     read["ask"] = {"instruction", "max_tokens"}
     for field in ("classes", "instruction", "options", "max_tokens"):
         if getattr(message, field) and field not in read.get(message.kind, {field}):
-            raise TaskError(f"task '{message.name}': a {message.kind} task does not read '{field}'; leave it empty")
+            called = shown(message.name)
+            raise TaskError(f"task {called}: a {message.kind} task does not read '{field}'; leave it empty")
     if message.kind == "ground":
         return (task_from_dict(data | {"classes": list(message.classes)}),)
     if message.kind == "count":

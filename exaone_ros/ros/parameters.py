@@ -21,6 +21,7 @@ from rclpy.parameter import Parameter as RclParameter
 from rclpy.validate_topic_name import validate_topic_name
 
 from exaone_ros.errors import ExaoneError
+from exaone_ros.tasks.base import shown
 
 Value = bool | int | float | str | tuple[str, ...]
 
@@ -70,12 +71,12 @@ class Parameter:
             value = float(value)
         if type(value) is not wanted:
             raise ParameterError(
-                f"'{self.name}' is {value!r} of type {type(value).__name__}; expected {wanted.__name__}"
+                f"'{self.name}' is {shown(value)} of type {type(value).__name__}; expected {wanted.__name__}"
             )
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._in_range(value):
-            raise ParameterError(f"'{self.name}' is {value!r}; expected {self._range()}")
+            raise ParameterError(f"'{self.name}' is {shown(value)}; expected {self._range()}")
         if self.choices and value not in self.choices:
-            raise ParameterError(f"'{self.name}' is {value!r}; expected {self._listed()}")
+            raise ParameterError(f"'{self.name}' is {shown(value)}; expected {self._listed()}")
         return value  # type: ignore[return-value]
 
     def descriptor(self, read_at: str = "configure") -> ParameterDescriptor:
@@ -101,7 +102,7 @@ class Parameter:
 
     def _checked_texts(self, value: object) -> tuple[str, ...]:
         if not isinstance(value, (list, tuple)) or not all(isinstance(entry, str) for entry in value):
-            raise ParameterError(f"'{self.name}' is {value!r}; expected a list of texts")
+            raise ParameterError(f"'{self.name}' is {shown(value)}; expected a list of texts")
         return tuple(value)
 
     def _listed(self) -> str:
@@ -242,5 +243,5 @@ def checked_topic(parameter: str, name: str) -> str:
         validate_topic_name(name)
     except InvalidTopicNameException as error:
         reason = str(error).replace("\n", " ").strip()
-        raise ParameterError(f"'{parameter}' is {name!r}; expected the name of a topic: {reason}") from error
+        raise ParameterError(f"'{parameter}' is {shown(name)}; expected the name of a topic: {reason}") from error
     return name

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks import Ask, StandingTask
+from exaone_ros.tasks.base import shown
 
 MAX_TASKS = 256
 
@@ -37,7 +38,7 @@ def check_standing_tasks(tasks: Sequence[StandingTask], cameras: Sequence[str] =
         if standing.camera not in ("", EVERY_CAMERA, *cameras):
             known = [name for name in cameras if name]
             names = f"one of {', '.join(known)}, or {EVERY_CAMERA} for all" if known else "nothing: there is one camera"
-            problems.append(f"task '{task.name}': camera is '{standing.camera}'; expected {names}")
+            problems.append(f"task '{task.name}': camera is {shown(standing.camera)}; expected {names}")
         # Several counts may share a name: one message asks for several classes under one name.
         if task.name in kind_of_name and {kind_of_name[task.name], task.KIND} != {"count"}:
             problems.append(f"task '{task.name}' is there twice; each name may stand once")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from exaone_ros.errors import TaskError
-from exaone_ros.tasks.base import MAX_TEXT_CHARS, Task, checked_text
+from exaone_ros.tasks.base import MAX_TEXT_CHARS, Task, checked_text, shown
 from exaone_ros.tasks.evidence import Decoded
 
 
@@ -38,7 +38,7 @@ class Ask(Task):
         object.__setattr__(self, "question", question)
         tokens = self.answer_tokens
         if isinstance(tokens, bool) or not isinstance(tokens, int) or not 1 <= tokens <= 32768:
-            raise TaskError(f"task '{self.name}': answer_tokens is {tokens!r}; expected 1 to 32768")
+            raise TaskError(f"task '{self.name}': answer_tokens is {shown(tokens)}; expected 1 to 32768")
 
     def prompt(self) -> str:
         return self.question

@@ -24,8 +24,18 @@ _FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
 _BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Marks that let a text be shown in another order than it has: one label could be shown as another."""
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 2
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 2, 80, 80
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write an integer of thousands of digits."""
+        return f"an integer of {x.bit_length()} bits" if x.bit_length() > 128 else repr(x)
+
+
+_SHORT = _Short()
 
 
 def shown(value: object) -> str:
@@ -101,7 +111,7 @@ def checked_index(value: object, what: str) -> int:
         TaskError: it is something else.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise TaskError(f"{what} is {value!r}; expected an integer from 0 on")
+        raise TaskError(f"{what} is {shown(value)}; expected an integer from 0 on")
     return value
 
 
@@ -112,7 +122,7 @@ def checked_labels(values: object, what: str, least: int = 0) -> tuple[str, ...]
         TaskError: not a list, fewer than `least`, more than `MAX_LABELS`, a bad text, or one given twice.
     """
     if isinstance(values, str) or not isinstance(values, (list, tuple)):
-        raise TaskError(f"{what} is {values!r}; expected a list of texts")
+        raise TaskError(f"{what} is {shown(values)}; expected a list of texts")
     if not least <= len(values) <= MAX_LABELS:
         raise TaskError(f"{what} has {len(values)} entries; expected {least} to {MAX_LABELS}")
     labels = tuple(checked_label(v, f"{what}[{i}]") for i, v in enumerate(values))
@@ -143,12 +153,12 @@ class Task(ABC):
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", checked_label(self.name or self.KIND, "task name"))
         if self.language not in LANGUAGES:
-            raise TaskError(f"task '{self.name}': language is {self.language!r}; expected one of {LANGUAGES}")
+            raise TaskError(f"task '{self.name}': language is {shown(self.language)}; expected one of {LANGUAGES}")
         if not isinstance(self.thinking, bool):
-            raise TaskError(f"task '{self.name}': thinking is {self.thinking!r}; expected true or false")
+            raise TaskError(f"task '{self.name}': thinking is {shown(self.thinking)}; expected true or false")
         budget = self.thinking_budget
         if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= 32768:
-            raise TaskError(f"task '{self.name}': thinking_budget is {budget!r}; expected 1 to 32768 tokens")
+            raise TaskError(f"task '{self.name}': thinking_budget is {shown(budget)}; expected 1 to 32768 tokens")
 
     @abstractmethod
     def prompt(self) -> str:
@@ -194,8 +204,9 @@ class StandingTask:
         name = self.task.name
         for what, value, most in (("rate", self.rate_hz, 1000.0), ("deadline", self.deadline_s, 3600.0)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
-                raise TaskError(f"task '{name}': {what} is {value!r}; expected 0 to {most:g}")
+                raise TaskError(f"task '{name}': {what} is {shown(value)}; expected 0 to {most:g}")
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > 1000:
-            raise TaskError(f"task '{name}': priority is {self.priority!r}; expected an integer from -1000 to 1000")
+            priority = shown(self.priority)
+            raise TaskError(f"task '{name}': priority is {priority}; expected an integer from -1000 to 1000")
         if not isinstance(self.camera, str):
-            raise TaskError(f"task '{name}': camera is {self.camera!r}; expected the name of a camera")
+            raise TaskError(f"task '{name}': camera is {shown(self.camera)}; expected the name of a camera")

@@ -9,7 +9,16 @@ from typing import Any, ClassVar
 
 from exaone_ros.errors import TaskError
 from exaone_ros.tasks import wordings
-from exaone_ros.tasks.base import MAX_TEXT_CHARS, Task, as_asked, checked_index, checked_labels, checked_text, one_line
+from exaone_ros.tasks.base import (
+    MAX_TEXT_CHARS,
+    Task,
+    as_asked,
+    checked_index,
+    checked_labels,
+    checked_text,
+    one_line,
+    shown,
+)
 from exaone_ros.tasks.evidence import Decoded
 from exaone_ros.tasks.written import spellings, value_spans
 
@@ -67,7 +76,7 @@ class Decide(Task):
         what = f"task '{self.name}'"
         checked_index(self.wording, f"{what}: wording")
         if not isinstance(self.reason, bool):
-            raise TaskError(f"{what}: reason is {self.reason!r}; expected true or false")
+            raise TaskError(f"{what}: reason is {shown(self.reason)}; expected true or false")
         instruction = checked_text(self.instruction, f"{what}: instruction", MAX_TEXT_CHARS, newlines=True)
         object.__setattr__(self, "instruction", instruction)
         object.__setattr__(self, "options", checked_labels(self.options, f"{what}: options", least=2))

@@ -28,14 +28,14 @@ def task_from_dict(data: Mapping[str, Any]) -> StandingTask:
     """
     if not isinstance(data, Mapping):
         raise TaskError(f"a task is {shown(data)}; expected a mapping with the keys name, kind, ...")
-    kind = data.get("kind")
+    kind, called = data.get("kind"), shown(data.get("name", "?"))
     if not isinstance(kind, str) or kind not in KINDS:
-        raise TaskError(f"task '{data.get('name', '?')}': kind is {shown(kind)}; expected one of {sorted(KINDS)}")
+        raise TaskError(f"task {called}: kind is {shown(kind)}; expected one of {sorted(KINDS)}")
     names = {field.name for field in fields(KINDS[kind])}
     unknown = sorted(str(key) for key in data if key not in names and key not in _SCHEDULE and key != "kind")
     if unknown:
         known = sorted(names | set(_SCHEDULE))
-        raise TaskError(f"task '{data.get('name', '?')}': unknown key {unknown[0]!r}; a {kind} task takes {known}")
+        raise TaskError(f"task {called}: unknown key {shown(unknown[0])}; a {kind} task takes {known}")
     task = KINDS[kind](**{key: value for key, value in data.items() if key in names})
     return StandingTask(task, **{_SCHEDULE[key]: value for key, value in data.items() if key in _SCHEDULE})
 
@@ -90,7 +90,7 @@ def _named_task(name: Any, entry: Any) -> StandingTask:
     if not isinstance(entry, Mapping):
         raise TaskError(f"task '{name}' is {shown(entry)}; expected a mapping with the keys kind, ...")
     if entry.get("name", name) != name:
-        raise TaskError(f"task '{name}' is also named {entry['name']!r}; its name is the key it stands under")
+        raise TaskError(f"task '{name}' is also named {shown(entry['name'])}; its name is the key it stands under")
     return task_from_dict({"name": name} | dict(entry))
 
 
@@ -115,6 +115,6 @@ class _TaskLoader(yaml.SafeLoader):
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 where = f"line {key.start_mark.line + 1}"
-                raise TaskError(f"{where} of the task file has '{key.value}' a second time; each may stand once")
+                raise TaskError(f"{where} of the task file has {shown(key.value)} a second time; each may stand once")
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)

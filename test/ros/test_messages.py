@@ -189,6 +189,13 @@ def test_a_task_message_that_makes_no_sense_is_refused_by_name(fields: dict[str,
     assert "mine" in str(caught.value)
 
 
+@pytest.mark.parametrize("fields", [{"kind": "x" * 10**5}, {"name": "x" * 10**5, "kind": "count", "instruction": "?"}])
+def test_a_huge_text_in_a_task_message_is_told_in_short(fields: dict[str, object]) -> None:
+    with pytest.raises(TaskError) as caught:
+        messages.tasks_from_message(TaskMessage(**fields))
+    assert len(str(caught.value)) < 300
+
+
 @given(st.integers(0, 2**31 * S - 1))
 def test_stamps_are_exact(nanoseconds: int) -> None:
     assert messages.time_to_ns(messages.ns_to_time(nanoseconds)) == nanoseconds

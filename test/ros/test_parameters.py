@@ -39,6 +39,14 @@ def test_good_values_come_in_the_type_of_the_default(parameter: Parameter, value
     assert checked == expected and type(checked) is type(parameter.default)
 
 
+def test_a_huge_value_is_told_in_short() -> None:
+    huge = "x" * 100_000
+    for parameter, value in ((MODE, huge), (RATE, huge), (NAMES, [1] * 100_000)):
+        with pytest.raises(ParameterError) as caught:
+            parameter.checked(value)
+        assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize(
     ("parameter", "value", "words"),
     [

@@ -56,6 +56,29 @@ schedules = st.builds(
 )
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"kind": "x" * 100_000},
+        {"kind": "ground", "x" * 100_000: 1},
+        {"kind": "ground", "classes": "x" * 100_000},
+        {"kind": "ground", "name": "n" * 100_000, "classes": 3},
+        {"kind": "ground", "language": ["x" * 100_000]},
+        {"kind": "ground", "thinking": "x" * 100_000},
+        {"kind": "ground", "thinking_budget": 1 << 100_000},
+        {"kind": "ground", "rate": "x" * 100_000},
+        {"kind": "ground", "priority": [1 << 100_000]},
+        {"kind": "ground", "camera": ["x" * 100_000]},
+        {"kind": "decide", "instruction": "?", "options": ["a", "b"], "reason": "x" * 100_000},
+        {"kind": "ask", "question": "?", "answer_tokens": 1 << 100_000},
+    ],
+)
+def test_a_huge_value_is_told_in_short(data: dict[str, object]) -> None:
+    with pytest.raises(TaskError) as caught:
+        task_from_dict(data)
+    assert len(str(caught.value)) < 300
+
+
 @given(schedules)
 def test_a_task_survives_the_way_through_yaml(standing: StandingTask) -> None:
     assert task_from_dict(task_to_dict(standing)) == standing
