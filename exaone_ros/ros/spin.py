@@ -68,14 +68,15 @@ def run_node(make: Callable[[], Any], arguments: Sequence[str] | None = None) ->
 
 
 def reason_of_rcl(error: RuntimeError) -> str:
-    """What rcl does not like about arguments, for whoever wrote them."""
-    return _PLACES_IN_RCL.sub("", str(error))
+    """What rcl does not like about arguments or the place of its logs, for whoever gave them."""
+    reason = _PLACES_IN_RCL.sub("", str(error))
+    return f"{reason}; set ROS_LOG_DIR to a folder that can be written" if "log directory" in reason else reason
 
 
 def _run(make: Callable[[], Any], arguments: Sequence[str] | None) -> int:
     try:
         rclpy.init(args=None if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # arguments that rcl cannot read, a parameter file that is not there
+    except RuntimeError as error:  # arguments that rcl cannot read, a parameter file that is not there, no logs
         print(f"error: {reason_of_rcl(error)}", file=sys.stderr)
         return 1
     # A SimpleQueue may be filled by a signal handler while the same thread waits on it; an Event may not.

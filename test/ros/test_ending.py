@@ -47,6 +47,18 @@ def test_a_node_that_was_not_configured_ends(tmp_path: Path) -> None:
         assert OUT_OF_ORDER not in pair.process.output()
 
 
+def test_a_place_for_logs_that_cannot_be_made_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/proc")
+    for name in ("ROS_LOG_DIR", "ROS_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with running([FAKE, "--ros-args"], tmp_path / "log") as process:
+        assert process.process.wait(PATIENCE_S) == 1
+        said = process.output()
+    assert "/proc/.ros/log" in said and "set ROS_LOG_DIR to a folder" in said and "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("words", "reason"), [(("-p", "nonsense"), "'-p nonsense'"), (("--params-file", "no/such.yaml"), "no/such.yaml")]
 )
