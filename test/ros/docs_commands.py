@@ -64,6 +64,7 @@ APT, NETWORK = "needs apt's ROS 2", "loads from the network"
 SECURITY = "the wheels' middleware is built without security"
 GPU, TRAINING = "needs a GPU with TensorRT", "takes minutes to hours of training; test/training runs its parts"
 GAZEBO = "needs Gazebo; test/gazebo runs it where there is one"
+CPP = Elsewhere("test/ros/test_docs_cpp.py::test_the_package_of_the_subscriber_is_built", "out/lib/listener/listener")
 COLCON = Elsewhere("scripts/provision/lanes.py::colcon", "--base-paths")
 PERCEPTION, COMPANION = "/exaone/perception", "/exaone/companion"
 RUN, LAUNCH = "ros2 run exaone_ros", "ros2 launch exaone_ros"
@@ -79,6 +80,8 @@ FATES: dict[str, Fate] = {
     "make help": Shell("make demo"),
     "mkdir -p ~/ws/src && cp -r . ~/ws/src/exaone_ros && cd ~/ws": COLCON,
     "colcon build --base-paths src/exaone_ros src/exaone_ros/exaone_interfaces": COLCON,
+    "cd ~/ws && colcon build --packages-select listener && source install/setup.bash": CPP,
+    "ros2 run listener listener": CPP,
     "source install/setup.bash": COLCON,
     f"{LAUNCH} perception.launch.py image_topic:=/camera/image_raw image_transport:=compressed": Node(
         ((PERCEPTION, "in", "/camera/image_raw/compressed"),)

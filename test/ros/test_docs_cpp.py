@@ -1,4 +1,4 @@
-"""The C++ of the tutorials compiles against the C++ headers of the messages.
+"""The C++ of the tutorials compiles against the C++ headers of the messages, and the package it stands in is built.
 
 The wheels have the headers of messages, but no rclcpp: where it is missing, a few declarations stand in for it, so that
 the names and types of the messages' fields are checked, and what is asked of rclcpp is not.
@@ -40,11 +40,17 @@ class Node {
     return std::make_shared<Subscription<Message>>();
   }
 };
-void init(int, char**);
-void spin(std::shared_ptr<Node>);
-bool shutdown();
+inline void init(int, char**) {}
+inline void spin(std::shared_ptr<Node>) {}
+inline bool shutdown() { return true; }
 }  // namespace rclcpp
 #define RCLCPP_INFO(logger, ...) ((void)(logger), std::printf(__VA_ARGS__))
+"""
+
+RCLCPP_CMAKE = """
+add_library(rclcpp::rclcpp INTERFACE IMPORTED)
+set_target_properties(rclcpp::rclcpp PROPERTIES
+  INTERFACE_INCLUDE_DIRECTORIES "${CMAKE_CURRENT_LIST_DIR}/../../../include")
 """
 
 
@@ -74,3 +80,37 @@ def test_the_subscriber_in_cpp_compiles(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (tmp_path / "wrong.cpp").write_text(text.replace("hypothesis", "guess"), encoding="utf-8")
     assert compiled("wrong.cpp").returncode != 0, "a field that does not exist is not noticed"
+
+
+def test_the_package_of_the_subscriber_is_built(tmp_path: Path) -> None:
+    """By CMake alone, with a stand-in for rclcpp where it is missing: colcon calls nothing else for such a package."""
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", sys.prefix).split(os.pathsep)
+    found = [name for name in ("ament_cmake", "vision_msgs", "rclcpp") if any_has(prefixes, f"share/{name}/cmake")]
+    if shutil.which("cmake") is None or shutil.which("g++") is None or found[:2] != ["ament_cmake", "vision_msgs"]:
+        pytest.skip("no cmake, no g++, or no ament_cmake and vision_msgs for it")
+    for language, file in (("cpp", "src/listener.cpp"), ("cmake", "CMakeLists.txt"), ("xml", "package.xml")):
+        (text,) = (text for page, text in blocks(language) if page == "docs/tutorials.md")
+        write(tmp_path / "listener" / file, text)
+    if "rclcpp" not in found:
+        write(tmp_path / "stub/include/rclcpp/rclcpp.hpp", RCLCPP)
+        write(tmp_path / "stub/share/rclcpp/cmake/rclcppConfig.cmake", RCLCPP_CMAKE)
+        prefixes = [str(tmp_path / "stub"), *prefixes]
+    command = f"""
+        cmake -S listener -B build -DCMAKE_INSTALL_PREFIX=out '-DCMAKE_PREFIX_PATH={";".join(prefixes)}'
+        cmake --build build
+        cmake --install build
+    """
+    done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out/lib/listener/listener").is_file(), "where `ros2 run` looks for it"
+    asked = tmp_path / "out/share/ament_index/resource_index/package_run_dependencies/listener"
+    assert set(asked.read_text(encoding="utf-8").split(";")) == {"rclcpp", "vision_msgs"}
+
+
+def any_has(prefixes: list[str], path: str) -> bool:
+    return any((Path(prefix) / path).is_dir() for prefix in prefixes)
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
