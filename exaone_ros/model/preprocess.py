@@ -19,6 +19,8 @@ from exaone_ros.errors import CheckpointError, ImageError
 from exaone_ros.model.config import VisionConfig
 from exaone_ros.model.config_section import Section, is_number, read_json
 
+OWN_FILE = "preprocessor_config.json"
+JOINT_FILE = "processor_config.json"
 MAX_SIDE_PX = 16384
 MAX_ASPECT_RATIO = 200  # the limit of transformers' smart_resize
 # Against Pillow's antialiased bicubic on a noisy scene, mean absolute error in grey levels: shrinking by 1.05
@@ -78,12 +80,10 @@ class PreprocessConfig:
         Raises:
             CheckpointError: the file is missing, a value is wrong, or the encoder expects other patches.
         """
-        path = Path(directory) / "preprocessor_config.json"
-        joint = Path(directory) / "processor_config.json"
-        if path.is_file() or not joint.is_file():
-            raw = read_json(path)
-        else:
-            path, raw = joint, Section(read_json(joint), str(joint)).section("image_processor")
+        path = preprocess_file(directory)
+        raw = read_json(path)
+        if path.name == JOINT_FILE:
+            raw = Section(raw, str(path)).section("image_processor")
         return cls.parse(raw, vision, str(path))
 
     @classmethod
@@ -131,6 +131,12 @@ class PreprocessConfig:
         if min(std) <= 0 or scale <= 0:
             raise CheckpointError(f"{where}: image_std {std!r} and rescale_factor {scale!r} must be positive")
         return cls(low, high, vision.patch, vision.merge, _triple(mean), _triple(std), float(scale))
+
+
+def preprocess_file(directory: str | Path) -> Path:
+    """The file that `PreprocessConfig.read` reads; newer releases have it inside of another."""
+    path, joint = Path(directory) / OWN_FILE, Path(directory) / JOINT_FILE
+    return joint if joint.is_file() and not path.is_file() else path
 
 
 def _triple(values: list[float] | tuple[float, ...]) -> tuple[float, float, float]:

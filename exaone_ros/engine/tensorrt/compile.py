@@ -26,7 +26,7 @@ from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.decoder_graph import build_decoder
 from exaone_ros.model.onnx_graph import Graph, Weights
 from exaone_ros.model.precision import PRECISIONS, Precision, WeightFormat
-from exaone_ros.model.preprocess import PreprocessConfig
+from exaone_ros.model.preprocess import PreprocessConfig, preprocess_file
 from exaone_ros.model.quantize import linear_source
 from exaone_ros.model.vision_graph import build_vision
 
@@ -271,7 +271,7 @@ def graph_hash(graph: Graph) -> str:
 
 def remembered_fingerprint(checkpoint: Checkpoint, root: Path) -> str:
     """The fingerprint of a checkpoint; its files are read again only when their size or time changed."""
-    preprocess = [p for p in (checkpoint.directory / "preprocessor_config.json",) if p.is_file()]
+    preprocess = [p for p in (preprocess_file(checkpoint.directory),) if p.is_file()]
     stats = [f"{p.resolve()} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in [*checkpoint.files, *preprocess]]
     state = hashlib.sha256("\n".join(stats).encode()).hexdigest()
     path = root / FINGERPRINTS

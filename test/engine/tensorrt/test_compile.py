@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -226,6 +227,29 @@ def test_a_checkpoint_changed_under_the_cache_is_noticed(checkpoint: Checkpoint,
     assert "was built before the checkpoint changed" in refusal(changed, library, root)
     compiled(changed, library, root)
     find_compiled(changed, library, FakeCuda().device(), slots=2, context=64, root=root)
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
+def test_engines_are_others_where_the_pictures_are_normalised_otherwise(
+    checkpoint: Checkpoint, tmp_path: Path, name: str
+) -> None:
+    """Mean and deviation are folded into the vision engine, from whichever file they are read."""
+    own = checkpoint.directory / "preprocessor_config.json"
+    raw = json.loads(own.read_text())
+    own.unlink()
+    library, root = fake_library(FakeCuda()), tmp_path / "e"
+
+    def write(mean: float) -> None:
+        changed = {**raw, "image_mean": [mean] * 3}
+        text = json.dumps({"image_processor": changed} if name.startswith("processor") else changed)
+        (checkpoint.directory / name).write_text(text)
+
+    write(0.5)
+    first = compiled(checkpoint, library, root)
+    write(0.25)
+    assert compiled(checkpoint, library, root).vision != first.vision  # type: ignore[attr-defined]
+    write(0.5)
+    assert compiled(checkpoint, library, root).vision == first.vision  # type: ignore[attr-defined]
 
 
 def test_weights_are_read_for_their_hash_once(
