@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--visual-tokens", type=int, help="most visual tokens of one image")
     parser.add_argument("--decode-profile", action="store_true", default=None, help="kernels of its own for decoding")
     parser.add_argument(
-        "--library", dest="package", choices=["tensorrt", "tensorrt_rtx"], help="default: the first that is installed"
+        "--library",
+        dest="package",
+        choices=["tensorrt", "tensorrt_rtx"],
+        help="default: $EXAONE_TENSORRT, or the first that is installed; the backend looks for the same",
     )
     parser.add_argument("--device", type=int, default=0, help="number of the CUDA device")
     parser.add_argument("--cache", type=Path, help="folder of the engines (default: $EXAONE_ENGINES or ~/.cache)")
@@ -72,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
     wanted = chosen_preset(options)
     checkpoint = Checkpoint.open(options.checkpoint)
-    library = load_library([options.package] if options.package else ("tensorrt", "tensorrt_rtx"))
+    library = load_library([options.package] if options.package else ())
     device = None
     try:
         device = CudaRuntime(options.device).device()

@@ -221,10 +221,12 @@ def _gpu() -> str:
 
 
 def _tensorrt() -> str:
-    from exaone_ros.engine.tensorrt.versions import load_library
+    from exaone_ros.engine.tensorrt.versions import CHOICE, installed_libraries, load_library
 
     library = load_library()
-    return f"{library.name} {library.version}; how far it was tried here: {library.target.note}"
+    others = [name for name in installed_libraries() if name != library.name]
+    other = f" ({others[0]} is installed, too: {CHOICE}={others[0]} chooses it)" if others else ""
+    return f"{library.name} {library.version}{other}; how far it was tried here: {library.target.note}"
 
 
 def _module(name: str, extra: str) -> Finding:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +75,10 @@ TARGETS: tuple[Target, ...] = (
     ),
 )  # fmt: skip
 
+LIBRARIES = ("tensorrt", "tensorrt_rtx")
+"""In the order in which they are looked for."""
+CHOICE = "EXAONE_TENSORRT"
+"""Environment variable that names one of them, where both are installed."""
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
@@ -112,13 +118,38 @@ def target_for(library: str, version: str) -> Target:
     raise EngineError(f"{library} is version {version}; expected {known or 'tensorrt or tensorrt_rtx'}")
 
 
-def load_library(names: Sequence[str] = ("tensorrt", "tensorrt_rtx")) -> Library:
+def wanted_libraries() -> tuple[str, ...]:
+    """The library that $EXAONE_TENSORRT names, or all.
+
+    Raises:
+        EngineError: it names none.
+    """
+    choice = os.environ.get(CHOICE)
+    if not choice:
+        return LIBRARIES
+    if choice not in LIBRARIES:
+        raise EngineError(f"{CHOICE} is {choice!r}; expected {' or '.join(LIBRARIES)}, or leave it unset")
+    return (choice,)
+
+
+def installed_libraries() -> tuple[str, ...]:
+    """The libraries that are installed; whether they can be loaded, `load_library` finds out."""
+    return tuple(
+        name for name in LIBRARIES if any(importlib.util.find_spec(module) is not None for module in MODULES[name])
+    )
+
+
+def load_library(names: Sequence[str] = ()) -> Library:
     """Import the first of the libraries that is installed.
+
+    Args:
+        names: which to look for, in order; none = `wanted_libraries`. Engines run on the library that built them.
 
     Raises:
         MissingExtra: none is installed.
         EngineError: the installed one is of a version that nothing is known about, or cannot be loaded.
     """
+    names = names or wanted_libraries()
     for name in names:
         for module_name in MODULES[name]:
             try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from exaone_ros.cli import doctor
 from exaone_ros.engine.tensorrt import build, session, versions
 from exaone_ros.engine.tensorrt.versions import TARGETS, load_library, target_for
 from exaone_ros.errors import EngineError, MissingExtra
@@ -119,6 +120,27 @@ def test_int4_needs_a_later_opset_than_the_rest_of_an_old_target() -> None:
 def test_no_tensorrt_names_the_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "MODULES", {"tensorrt": ("no_such_trt",), "tensorrt_rtx": ("no_such_rtx",)})
     with pytest.raises(MissingExtra, match=r"exaone_ros\[tensorrt\].* or .*exaone_ros\[tensorrt-rtx\]"):
+        load_library()
+
+
+def test_of_two_libraries_the_one_is_taken_that_was_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "fake_trt.py").write_text("__version__ = '10.16.1'")
+    (tmp_path / "fake_rtx.py").write_text("__version__ = '1.7.1'")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(versions, "MODULES", {"tensorrt": ("fake_trt",), "tensorrt_rtx": ("no_rtx", "fake_rtx")})
+    monkeypatch.delenv("EXAONE_TENSORRT", raising=False)
+    assert load_library().name == "tensorrt"
+    monkeypatch.setenv("EXAONE_TENSORRT", "tensorrt_rtx")
+    assert load_library().name == "tensorrt_rtx" and load_library(["tensorrt"]).name == "tensorrt"
+    assert doctor._tensorrt().startswith("tensorrt_rtx 1.7.1 (tensorrt is installed, too: EXAONE_TENSORRT=tensorrt")
+    monkeypatch.setenv("EXAONE_TENSORRT", "cudnn")
+    with pytest.raises(EngineError, match="EXAONE_TENSORRT is 'cudnn'; expected tensorrt or tensorrt_rtx"):
+        load_library()
+    monkeypatch.setattr(versions, "MODULES", {"tensorrt": ("fake_trt",), "tensorrt_rtx": ("no_rtx",)})
+    monkeypatch.delenv("EXAONE_TENSORRT")
+    assert "installed, too" not in doctor._tensorrt()
+    monkeypatch.setenv("EXAONE_TENSORRT", "tensorrt_rtx")
+    with pytest.raises(MissingExtra, match=r"exaone_ros\[tensorrt-rtx\]"):
         load_library()
 
 
