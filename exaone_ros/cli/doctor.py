@@ -194,7 +194,7 @@ def _here(config: ModelConfig, cache: Path | None) -> Iterator[Finding]:
 def _template_inside(directory: Path, name: str) -> bool:
     """Older checkpoints keep the chat template in the tokenizer's configuration."""
     config = directory / "tokenizer_config.json"
-    return name.startswith("chat_template") and config.is_file() and '"chat_template"' in config.read_text("utf-8")
+    return name.startswith("chat_template") and config.is_file() and b'"chat_template"' in config.read_bytes()
 
 
 def _guarded(what: str, look: Callable[[], str], otherwise: str) -> Finding:
@@ -247,7 +247,7 @@ def _disk(cache: Path | None) -> Finding:
     root = cache or default_root()
     folder = next(path for path in (root, *root.parents) if path.exists())
     free = f"{shutil.disk_usage(folder).free / 1e9:.1f} GB free for engines in {root}"
-    if not os.access(folder, os.W_OK):
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         return Finding(
             Verdict.BAD, "disk", f"{folder} cannot be written", "name another with --cache or EXAONE_ENGINES"
         )

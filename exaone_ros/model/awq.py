@@ -46,8 +46,12 @@ class InputScales:
     def save(self, path: Path) -> None:
         """Write an .npz file, whole or not at all."""
         scratch = path.with_name(f".{path.stem}.{id(self)}.npz")
-        np.savez(scratch, **dict(self.by_layer))  # type: ignore[arg-type]  # numpy's own keyword is no array
-        scratch.replace(path)
+        try:
+            np.savez(scratch, **dict(self.by_layer))  # type: ignore[arg-type]  # numpy's own keyword is no array
+            scratch.replace(path)
+        except OSError:
+            scratch.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def load(cls, path: Path) -> InputScales:

@@ -103,6 +103,8 @@ def test_every_failure_of_a_checkpoint_has_a_remedy(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path)
     found = [finding for finding in doctor.checkpoint(directory) if finding.verdict is Verdict.BAD]
     assert [finding.what for finding in found] == ["tokenizer.json", "chat_template.jinja"]
+    (directory / "tokenizer_config.json").write_bytes(b"\xff")  # no text at all
+    assert [f.what for f in doctor.checkpoint(directory) if f.verdict is Verdict.BAD][1:] == ["chat_template.jinja"]
     weights = directory / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     found = list(doctor.checkpoint(directory))
@@ -114,6 +116,12 @@ def test_nothing_is_amiss_without_a_remedy(tmp_path: Path) -> None:
     findings = [*doctor.machine(tmp_path), *doctor.checkpoint(write_checkpoint(tmp_path / "c"), tmp_path)]
     assert all(finding.remedy for finding in findings if finding.verdict is not Verdict.GOOD)
     assert {"fits here"} <= {finding.what for finding in findings}
+
+
+def test_a_cache_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = next(finding for finding in doctor.machine(tmp_path / "file" / "engines") if finding.what == "disk")
+    assert found.verdict is Verdict.BAD and found.found == f"{tmp_path / 'file'} cannot be written"
 
 
 class Gpu:

@@ -149,8 +149,16 @@ def _add_profiles(builder: Any, config: Any, network: Any, plan: EnginePlan) -> 
 
 
 def _load_timing_cache(config: Any, path: Path) -> Any:
-    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-    # A cache of another machine or version is ignored: timings are only timings.
-    if not config.set_timing_cache(cache, False):
-        config.set_timing_cache(config.create_timing_cache(b""), False)
+    """The timings that the build begins with: those of the file, where they are whole and of this machine."""
+    try:
+        cache = config.create_timing_cache(path.read_bytes()) if path.is_file() else None
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+        reason = "they are damaged, or of another machine or version"
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # what the bindings make of a blob that is none
+        reason = str(error)
+    if path.is_file():
+        _log.warning("timings of kernels in %s are not used: %s; they are taken and written anew", path, reason)
+    cache = config.create_timing_cache(b"")
+    config.set_timing_cache(cache, False)
     return cache

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -97,7 +98,11 @@ class EngineCache:
                 "again: exaone compile --rebuild"
             )
         if _verified(folder) != (stamp := _stamp(plan)):
-            if file_hash(plan) != manifest.get("plan_sha256"):
+            try:
+                content = file_hash(plan)
+            except OSError as error:
+                raise StaleEngine(f"{plan} cannot be read: {error}") from error
+            if content != manifest.get("plan_sha256"):
                 raise StaleEngine(f"{plan} does not have the content that was built; exaone compile --rebuild")
             if os.access(folder, os.W_OK):
                 with contextlib.suppress(OSError):  # a full disk: the plan is sound, and is read again the next time
@@ -135,8 +140,11 @@ class EngineCache:
             prefix = f".building-{key.digest}-"
             for left in self.root.glob(prefix + "*"):  # of a build that was killed: its lock is free, so it is over
                 shutil.rmtree(left, ignore_errors=True)
-            with tempfile.TemporaryDirectory(prefix=prefix, dir=self.root) as scratch:
-                self._publish(key, build(Path(scratch)), Path(scratch), extra or {})
+            try:
+                with tempfile.TemporaryDirectory(prefix=prefix, dir=self.root) as scratch:
+                    self._publish(key, build(Path(scratch)), Path(scratch), extra or {})
+            except OSError as error:  # most often a full disk, while graph or engine are written
+                raise unwritable(self.root, error) from error
         return self.folder(key) / PLAN, True
 
     def entries(self) -> list[tuple[Path, dict[str, Any]]]:
@@ -160,10 +168,15 @@ class EngineCache:
         facts = {"format": FORMAT, "plan_bytes": plan.stat().st_size, "plan_sha256": file_hash(plan)}
         manifest = {**extra, **key.as_json(), **facts}
         (ready / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
-        target = self.folder(key)
+        target, before = self.folder(key), scratch / "before"  # what was there goes with the scratch folder
         if target.exists():
-            shutil.rmtree(target)
-        ready.rename(target)
+            target.rename(before)
+        try:
+            ready.rename(target)
+        except OSError:
+            if before.exists():
+                before.rename(target)
+            raise
 
     @contextlib.contextmanager
     def _lock(self, key: EngineKey) -> Iterator[None]:
@@ -171,12 +184,19 @@ class EngineCache:
             self.root.mkdir(parents=True, exist_ok=True)
             file = (self.root / f"{key.name}-{key.digest}.lock").open("w")
         except OSError as error:
-            raise EngineError(
-                f"engine cache {self.root} cannot be written: {error}; choose another with --cache or EXAONE_ENGINES"
-            ) from error
+            raise unwritable(self.root, error) from error
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # released by the system however the process ends
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)  # released by the system however the process ends
+            except OSError as error:  # a file system without locks
+                raise unwritable(self.root, error) from error
             yield
+
+
+def unwritable(root: Path, error: OSError) -> EngineError:
+    """That the cache cannot be written, with the reason."""
+    remedy = "make room, or choose another" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another"
+    return EngineError(f"engine cache {root} cannot be written: {error}; {remedy} with --cache or EXAONE_ENGINES")
 
 
 def default_root() -> Path:
@@ -201,8 +221,12 @@ def write_whole(path: Path, content: bytes) -> None:
         OSError: its folder cannot be written.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_bytes(content)
-    scratch.replace(path)
+    try:
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def _stamp(plan: Path) -> dict[str, int]:

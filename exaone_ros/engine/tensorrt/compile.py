@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from exaone_ros.engine.tensorrt.build import Progress, build_engine
-from exaone_ros.engine.tensorrt.cache import EngineCache, EngineKey, default_root, write_whole
+from exaone_ros.engine.tensorrt.cache import MANIFEST, EngineCache, EngineKey, default_root, write_whole
 from exaone_ros.engine.tensorrt.cuda import Device
 from exaone_ros.engine.tensorrt.memory import MemoryEstimate, estimate
 from exaone_ros.engine.tensorrt.plan import Capacity, EnginePlan, plan_engines
@@ -144,19 +144,23 @@ def find_compiled(
     for folder, manifest in cache.entries():
         if manifest.get("name") != "decoder":
             continue
-        capacity, name = Capacity(**manifest["capacity"]), manifest["precision"]
         try:
+            capacity, name = Capacity(**manifest["capacity"]), PRECISIONS[manifest["precision"]].name
+            weights, built_by, gpu = manifest["weights"], (manifest["library"], manifest["version"]), manifest["gpu"]
             scales = kept_scales(manifest, cache.root)
+        except (KeyError, TypeError, EngineError) as error:
+            reasons.append(f"{folder / MANIFEST} is damaged or of another version ({error})")
+            continue
         except CheckpointError as error:
             reasons.append(f"{folder.name} was built with input scales that are gone: {error}")
             continue
-        if manifest["weights"] != weights_key(fingerprint, scales):
+        if weights != weights_key(fingerprint, scales):
             same = manifest.get("checkpoint") == str(checkpoint.directory)
             reasons += [f"{folder.name} was built before the checkpoint changed"] if same else []
-        elif (manifest["library"], manifest["version"]) != (library.name, library.version):
-            reasons.append(f"{folder.name} was built by {manifest['library']} {manifest['version']}")
-        elif manifest["gpu"] != gpu_of(library, device):
-            reasons.append(f"{folder.name} was built for {manifest['gpu']}")
+        elif built_by != (library.name, library.version):
+            reasons.append(f"{folder.name} was built by {built_by[0]} {built_by[1]}")
+        elif gpu != gpu_of(library, device):
+            reasons.append(f"{folder.name} was built for {gpu}")
         elif precision is not None and name != precision:
             reasons.append(f"{folder.name} is in {name}")
         elif capacity.slots < slots or capacity.context < context:
@@ -286,7 +290,8 @@ def remembered_fingerprint(checkpoint: Checkpoint, root: Path) -> str:
         digest.update(file.read_bytes())
     known = {**(known if isinstance(known, dict) else {}), state: digest.hexdigest()}
     if os.access(root, os.W_OK):
-        write_whole(path, json.dumps(known).encode())
+        with contextlib.suppress(OSError):  # a full disk: the files are read again the next time
+            write_whole(path, json.dumps(known).encode())
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exaone_ros.engine.calibration import Progress, calibrate
-from exaone_ros.engine.tensorrt.cache import write_whole
+from exaone_ros.engine.tensorrt.cache import unwritable, write_whole
 from exaone_ros.errors import CheckpointError, EngineError
 from exaone_ros.model.awq import InputScales
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.precision import Precision, WeightFormat
+
+_log = logging.getLogger(__name__)
 
 CALIBRATIONS = "calibrations.json"
 _SEARCH = 1  # to be raised whenever the search or its questions change
@@ -42,9 +45,7 @@ def keep_scales(scales: InputScales | None, root: Path) -> str | None:
             root.mkdir(parents=True, exist_ok=True)
             scales.save(root / name)
         except OSError as error:
-            raise EngineError(
-                f"engine cache {root} cannot be written: {error}; choose another with --cache or EXAONE_ENGINES"
-            ) from error
+            raise unwritable(root, error) from error
     return name
 
 
@@ -111,7 +112,10 @@ def calibrated_scales(
     before_search()
     scales = calibrate(checkpoint, precision, frames, threads=threads, progress=progress)
     name = keep_scales(scales, root)
-    write_whole(index, json.dumps({**_known(index), key: name}).encode())
+    try:
+        write_whole(index, json.dumps({**_known(index), key: name}).encode())
+    except OSError as error:  # the scales are kept; the same search would only be done again
+        _log.warning("the search for scales cannot be noted in %s: %s", index, error)
     return scales
 
 

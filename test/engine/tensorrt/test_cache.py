@@ -179,6 +179,42 @@ def test_a_damaged_or_foreign_engine_is_refused_and_rebuilt_on_request(tmp_path:
     assert cache.find(KEY) == plan
 
 
+def full(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("at", ["graph", "engine", "manifest", "rename"])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_full_disk_is_named_and_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, before: bool
+) -> None:
+    """Whatever is being written; an engine that there was before stays."""
+    cache = EngineCache(tmp_path)
+    if before:
+        cache.get_or_build(KEY, engine)
+    if at == "engine":
+        monkeypatch.setattr(os, "fsync", full)
+    elif at == "manifest":
+        monkeypatch.setattr(Path, "write_text", full)
+    elif at == "rename":
+        rename = Path.rename
+        monkeypatch.setattr(Path, "rename", lambda path, to: full() if path.name == "ready" else rename(path, to))
+    with pytest.raises(EngineError, match=rf"engine cache {tmp_path} cannot be written: .*No space left.*; make room"):
+        cache.get_or_build(KEY, full if at == "graph" else engine, rebuild=before)
+    monkeypatch.undo()
+    assert not list(tmp_path.glob(".building-*"))
+    assert (cache.find(KEY) is not None) == before
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(caching.fcntl, "flock", no_locks)
+    with pytest.raises(EngineError, match=r"cannot be written: .*locks.*choose another with --cache"):
+        EngineCache(tmp_path).get_or_build(KEY, never)
+
+
 def test_a_copied_engine_is_found_out(tmp_path: Path) -> None:
     """A folder under the name of another key says what it really is."""
     cache, other = EngineCache(tmp_path), replace(KEY, weights="changed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine.tensorrt.fake_cuda import FakeCuda
-from engine.tensorrt.fake_tensorrt import fake_library
+from engine.tensorrt.fake_tensorrt import Config, fake_library
 from model.tiny_checkpoint import write_checkpoint
 
 from exaone_ros.engine.tensorrt import cache as caching
@@ -186,6 +187,52 @@ def test_timings_that_cannot_be_kept_do_not_stop_a_build(
     (tmp_path / "e" / "timing-tensorrt-10.16.1.11.cache" / "in the way").mkdir(parents=True)
     assert compiled(checkpoint, fake_library(FakeCuda()), tmp_path / "e").built  # type: ignore[attr-defined]
     assert "timings of kernels cannot be kept" in caplog.text
+
+
+@pytest.mark.parametrize("made", [None, RuntimeError("bad blob")])
+def test_damaged_timings_are_thrown_away_with_a_word(
+    checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, made: Any
+) -> None:
+    """The library makes nothing of them, or refuses; they are written anew behind the build."""
+    create = Config.create_timing_cache
+
+    def strict(config: Config, blob: bytes) -> Any:
+        if blob != b"damaged":
+            return create(config, blob)
+        if made is not None:
+            raise made
+        return None
+
+    monkeypatch.setattr(Config, "create_timing_cache", strict)
+    timings = tmp_path / "e" / "timing-tensorrt-10.16.1.11.cache"
+    timings.parent.mkdir()
+    timings.write_bytes(b"damaged")
+    assert compiled(checkpoint, fake_library(FakeCuda()), tmp_path / "e").built  # type: ignore[attr-defined]
+    assert f"timings of kernels in {timings} are not used" in caplog.text
+    assert timings.read_bytes() == b"timings"
+
+
+def test_an_engine_whose_manifest_is_of_another_kind_is_passed_over(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    library, root = fake_library(FakeCuda()), tmp_path / "e"
+    compiled(checkpoint, library, root)
+    strange = root / "decoder-strange"
+    strange.mkdir()
+    for manifest in ({}, {"capacity": {"rows": 3}}, {"capacity": {}, "precision": "int3"}):
+        (strange / "manifest.json").write_text(json.dumps({"format": 1, "name": "decoder", **manifest}))
+        find_compiled(checkpoint, library, FakeCuda().device(), slots=2, context=64, root=root)
+        assert f"{strange / 'manifest.json'} is damaged" in refusal(checkpoint, library, root, precision="float16")
+
+
+def test_a_disk_that_is_full_at_the_end_is_no_reason_to_read_the_weights_in_vain(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    known = compiling.remembered_fingerprint(checkpoint, tmp_path / "other")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert compiling.remembered_fingerprint(checkpoint, tmp_path) == known
+    assert not list(tmp_path.glob(".finger*"))
 
 
 def test_a_load_reads_neither_weights_nor_plans_again(
