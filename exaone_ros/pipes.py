@@ -1,4 +1,4 @@
-"""What a command does when whoever reads its output goes away, as `head` does, or when there is no room for it.
+"""How a command ends: when nobody reads its output any more (`| head`), when there is no room for it, by signals.
 
 Knows nothing of the other rooms.
 """
@@ -8,8 +8,11 @@ from __future__ import annotations
 import functools
 import os
 import select
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar
 
 READER_GONE = 141  # what shells say of a program that SIGPIPE ended
@@ -55,6 +58,26 @@ def ends_with_its_reader(main: Main) -> Main:
             return UNWRITABLE
 
     return run  # type: ignore[return-value]  # the same arguments and result
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, end this process as Ctrl-C does: through its `with` blocks.
+
+    Else they would end it alone and at once, and the processes that it has started, each in a session of its own, would
+    go on for ever. For the main function of a command that starts some, or has something to save, as a decorator; what
+    is ignored (nohup) or caught stays so.
+    """
+    changed: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+        changed = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _flush() -> None:

@@ -29,8 +29,7 @@ from exaone_ros.bench import (
 from exaone_ros.bench.kept import gpu_sections
 from exaone_ros.bench.machine import machine
 from exaone_ros.bench.table import markdown
-from exaone_ros.pipes import ends_with_its_reader
-from exaone_ros.ros.children import ended_by_signals
+from exaone_ros.pipes import ended_by_signals, ends_with_its_reader
 from exaone_ros.share import share_path
 from exaone_ros.training import acceptance
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from exaone_ros.bench.processes import domain_of_its_own, node_arguments
 from exaone_ros.errors import ExaoneError
-from exaone_ros.pipes import ends_with_its_reader
+from exaone_ros.pipes import ended_by_signals, ends_with_its_reader
 from exaone_ros.ros.children import Child
 from exaone_ros.share import share_path
 from exaone_ros.view.tally import percentiles
@@ -114,6 +114,7 @@ def figures(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @ends_with_its_reader
+@ended_by_signals()
 def main() -> int:
     """Measure every variant; prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m exaone_ros.bench.control_loop")

@@ -39,9 +39,9 @@ from exaone_ros.nodes.watch import (
     detections_of,
     is_answered,
 )
-from exaone_ros.pipes import ends_with_its_reader
+from exaone_ros.pipes import ended_by_signals, ends_with_its_reader
 from exaone_ros.ros.bag import BagRecorder
-from exaone_ros.ros.children import Child, ended_by_signals, prepare_environment
+from exaone_ros.ros.children import Child, prepare_environment
 from exaone_ros.ros.health import State
 from exaone_ros.ros.listen import spinning
 from exaone_ros.ros.messages import time_to_ns

@@ -27,7 +27,7 @@ from sensor_msgs.msg import CameraInfo
 from exaone_interfaces.msg import Decision
 from exaone_ros.errors import ExaoneError
 from exaone_ros.nodes.scenario import ros_arguments
-from exaone_ros.pipes import ends_with_its_reader
+from exaone_ros.pipes import ended_by_signals, ends_with_its_reader
 from exaone_ros.ros.children import Child, prepare_environment
 from exaone_ros.ros.listen import spinning
 
@@ -98,6 +98,7 @@ def measure(seconds: float, rate_hz: float, shadows: bool) -> dict[str, Any]:
 
 
 @ends_with_its_reader
+@ended_by_signals()
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
     parser = argparse.ArgumentParser(prog="realtime", description=__doc__.split("\n\n")[0])

@@ -22,8 +22,8 @@ from rclpy.node import Node
 
 from exaone_ros.errors import ExaoneError
 from exaone_ros.nodes.scenarios import STORIES
-from exaone_ros.pipes import ends_with_its_reader
-from exaone_ros.ros.children import Child, ended_by_signals, prepare_environment
+from exaone_ros.pipes import ended_by_signals, ends_with_its_reader
+from exaone_ros.ros.children import Child, prepare_environment
 from exaone_ros.ros.closed_loop import ClosedLoop, LoopError
 from exaone_ros.ros.listen import spinning
 

@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -30,25 +28,6 @@ def prepare_environment() -> None:
     """For this process and its nodes: `local_dds`, and rendering without a display; what is set already stays."""
     for name, value in {**local_dds(), "MUJOCO_GL": "egl"}.items():
         os.environ.setdefault(name, value)
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a terminal that is closed, end this process as Ctrl-C does: through its `with` blocks.
-
-    Else they would end it alone and at once, and its nodes, each in a session of its own, would go on for ever. For
-    the main function of a command that starts nodes, as a decorator; what is ignored (nohup) or caught stays so.
-    """
-    changed: list[signal.Signals] = []
-    if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
-        changed = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
-    for number in changed:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
 
 
 class Child:
@@ -88,7 +67,10 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self, patience_s: float = 5.0) -> int:
-        """End the process: SIGINT, after `patience_s` SIGTERM, then SIGKILL; returns its exit code."""
+        """End the process: SIGINT, after `patience_s` SIGTERM, then SIGKILL; returns its exit code.
+
+        An interrupt meanwhile, as of a second Ctrl-C, ends it by SIGKILL and is raised.
+        """
         for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if not self.running:
                 break
@@ -97,6 +79,11 @@ class Child:
                 self.process.wait(patience_s)
             except subprocess.TimeoutExpired:
                 continue
+            except BaseException:  # told once more to end: at once then, but not without this process
+                self.process.kill()
+                self.process.wait()
+                self._file.close()
+                raise
         self._file.close()
         return self.process.wait()
 

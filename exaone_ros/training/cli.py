@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from exaone_ros.errors import ExaoneError
-from exaone_ros.pipes import ends_with_its_reader
+from exaone_ros.pipes import ended_by_signals, ends_with_its_reader
 from exaone_ros.training import cli_making, cli_measuring
 from exaone_ros.training.cli_arguments import parser
 
@@ -31,6 +31,7 @@ INTERRUPTED = 130
 
 
 @ends_with_its_reader
+@ended_by_signals()  # whoever ends it loses nothing that it can save, and leaves no process behind
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parser(__doc__).parse_args(arguments)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,6 @@ def prerender(options: argparse.Namespace) -> None:
     from exaone_ros.training.prerender import fill_pool
 
     check_folder(options.pool, "--pool")
-    _end_as_by_interrupt()  # processes that render must not be left behind
     with tqdm(total=options.frames + options.validation, unit="frame") as bar:
         fill_pool(
             options.pool, options.frames, lambda count: bar.update(count), validation=options.validation,
@@ -116,7 +114,6 @@ def everything(options: argparse.Namespace) -> None:
         column = own_examination(read_coco(options.data, options.images))
         for _ in column.frames():  # what could not be judged is not trained for an hour
             pass
-    _end_as_by_interrupt()
     whole.carry_out(
         whole.WholeOptions(
             run=options.run, pool=options.pool, model=options.model, budget=options.budget, device=options.device,
@@ -124,13 +121,6 @@ def everything(options: argparse.Namespace) -> None:
             images=options.images, workers=options.workers,
         )
     )  # fmt: skip
-
-
-def _end_as_by_interrupt() -> None:
-    """Take an end that is asked for, and that of the terminal, for a Ctrl-C; `nohup` keeps its meaning."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
 
 
 class _Runs(Protocol):
@@ -141,7 +131,6 @@ def _run(trainer: _Runs, log_file: Path, opening: str) -> None:
     """Run to the end with a progress bar and a log."""
     from tqdm import tqdm
 
-    _end_as_by_interrupt()  # whoever ends the run loses nothing
     shape = "{desc}{percentage:3.0f}% |{bar}| {elapsed} < {remaining}"
     with (
         log_file.open("a", encoding="utf-8") as log,

@@ -11,15 +11,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.imports import source_files
 
 pytest.importorskip("rclpy")
 
-from exaone_ros.ros.children import ended_by_signals
+from exaone_ros.pipes import ended_by_signals
+from exaone_ros.ros.children import Child
 
 COMMAND = """
 import sys, threading
 from pathlib import Path
-from exaone_ros.ros.children import Child, ended_by_signals
+from exaone_ros.pipes import ended_by_signals
+from exaone_ros.ros.children import Child
 
 @ended_by_signals()
 def main():
@@ -72,3 +75,30 @@ def test_signals_are_as_before_behind_the_command_and_left_alone_elsewhere() -> 
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_interrupt_leaves_no_node_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = Child("perception", ["--ros-args", "-p", "autostart:=false"], tmp_path / "log")
+    wait, told = child.process.wait, [KeyboardInterrupt]
+
+    def interrupted(timeout: float | None = None) -> int:
+        if told:
+            raise told.pop()
+        return wait(timeout)
+
+    monkeypatch.setattr(child.process, "wait", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            child.stop(60.0)
+        assert child.process.returncode is not None, "it was waited for"
+    finally:
+        if child.process.poll() is None:
+            child.process.kill()
+            wait()
+
+
+def test_every_command_that_starts_nodes_ends_them() -> None:
+    sources = {str(file): file.read_text(encoding="utf-8") for file in source_files()}
+    starting = [name for name, text in sources.items() if " Child(" in text and 'if __name__ == "__main__":' in text]
+    assert len(starting) >= 3, "demo, scenario and realtime among them"
+    assert [name for name in starting if "@ended_by_signals()" not in sources[name]] == []

@@ -157,6 +157,19 @@ def test_an_end_that_is_asked_for_is_an_interrupt_but_what_is_ignored_stays_so(
             signal.signal(one, handler)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_every_command_takes_an_end_that_is_asked_for_as_an_interrupt(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cli.COMMANDS, "calibration", lambda _: signal.raise_signal(number))
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert cli.main(["calibration"]) == cli.INTERRUPTED
+        assert signal.getsignal(number) is signal.SIG_DFL, "what comes behind the command is as it was"
+    finally:
+        signal.signal(number, before)
+
+
 def test_an_interrupt_ends_a_command_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
