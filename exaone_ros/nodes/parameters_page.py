@@ -55,7 +55,7 @@ policy other than these three, keeps a lifecycle node from being configured, and
 
 | policy | values |
 |---|---|
-| `reliability` | `reliable`, `best_effort`, `system_default` |
+| `reliability` | `reliable`, `best_effort`, `best_available` (as whoever is on the other side), `system_default` |
 | `history` | `keep_last`, `keep_all` |
 | `depth` | 1 to 1000 |
 """

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.subscription import Subscription
 
-from exaone_ros.ros.parameters import QOS_PREFIX, ParameterError
+from exaone_ros.ros.parameters import QOS_PREFIX, Parameter, ParameterError
 
 Reliability = Literal["reliable", "best_effort"]
 
@@ -89,10 +89,16 @@ def overridable(node: Node, topic: str, entity: str) -> QoSOverridingOptions | N
         node: whose parameters they are.
         topic: fully qualified.
         entity: publisher or subscription.
+
+    Raises:
+        ParameterError: names the parameter, its value and what was expected; rclpy does not for all of them.
     """
-    given = node.get_parameters_by_prefix(f"{QOS_PREFIX}{topic}.{entity}")
+    prefix = f"{QOS_PREFIX}{topic}.{entity}"
+    given = node.get_parameters_by_prefix(prefix)
     kinds = [kind for name, kind in _POLICIES.items() if name in given]
-    return QoSOverridingOptions(policy_kinds=kinds, callback=_judge_override) if kinds else None
+    for policy in (policy for policy in _POLICIES if policy in given):
+        _check_value(node, f"{prefix}.{policy}", policy)
+    return QoSOverridingOptions(policy_kinds=kinds) if kinds else None
 
 
 @contextmanager
@@ -109,14 +115,14 @@ def named_override_faults(topic: str) -> Iterator[None]:
 
 
 def check_overrides(node: Node, topics: Collection[tuple[str, str]]) -> None:
-    """Refuse overrides that would have no effect: a wrong topic name must not pass in silence.
+    """Refuse overrides that would have no effect, as a wrong topic name must not pass in silence, and bad values.
 
     Args:
         node: whose parameters are looked through.
         topics: (fully qualified topic, publisher or subscription) of all that may be overridden.
 
     Raises:
-        ParameterError: names the parameter and the topics that there are.
+        ParameterError: names the parameter, and the topics that there are or the values that are allowed.
     """
     allowed = {f"{topic}.{entity}" for topic, entity in topics}
     for name in node.get_parameters_by_prefix(QOS_PREFIX.rstrip(".")):
@@ -128,6 +134,12 @@ def check_overrides(node: Node, topics: Collection[tuple[str, str]]) -> None:
                 f"'{QOS_PREFIX}{name}' has no effect; expected {QOS_PREFIX}<topic>.<{'|'.join(_POLICIES)}> with one of "
                 f"{', '.join(sorted(allowed))}"
             )
+        _check_value(node, f"{QOS_PREFIX}{name}", policy)
+
+
+def _check_value(node: Node, name: str, policy: str) -> None:
+    value = node.get_parameter(name).value
+    replace(_ALLOWED[policy], name=name).checked(value.lower() if isinstance(value, str) else value)
 
 
 class OverridableTopics:
@@ -183,13 +195,12 @@ class OverridableTopics:
         return name
 
 
-def _judge_override(profile: QoSProfile) -> SetParametersResult:
-    if profile.history == HistoryPolicy.KEEP_LAST and not 1 <= profile.depth <= 1000:
-        return SetParametersResult(successful=False, reason=f"depth is {profile.depth}; expected 1 to 1000")
-    if profile.history not in (HistoryPolicy.KEEP_LAST, HistoryPolicy.KEEP_ALL):
-        return SetParametersResult(successful=False, reason="history: expected keep_last or keep_all")
-    return SetParametersResult(successful=True)
-
-
+_ALLOWED = {
+    "history": Parameter("history", "keep_last", "", choices=("keep_last", "keep_all")),
+    "depth": Parameter("depth", 10, "", minimum=1, maximum=1000),
+    "reliability": Parameter(
+        "reliability", "reliable", "", choices=("reliable", "best_effort", "best_available", "system_default")
+    ),
+}
 _POLICIES = {"history": QoSPolicyKind.HISTORY, "depth": QoSPolicyKind.DEPTH, "reliability": QoSPolicyKind.RELIABILITY}
 _RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}

@@ -361,8 +361,8 @@ def test_the_qos_of_topics_is_overridden_and_a_wrong_name_refused(tmp_path: Path
     with perceiving(tmp_path, **wrong) as pair:
         reason = pair.peer.state_of_health("configure_failed")["reason"]
         assert "desicion" in reason and f"/{pair.peer.namespace}/decision.publisher" in reason
-    with perceiving(tmp_path, **{"qos_overrides./NS/counts.publisher.depth": 0}) as pair:
-        assert "depth is 0" in pair.peer.state_of_health("configure_failed")["reason"]
+    with perceiving(tmp_path, **{"qos_overrides./NS/image_raw.subscription.depth": 0}) as pair:
+        assert "subscription.depth' is 0; expected" in pair.peer.state_of_health("configure_failed")["reason"]
 
 
 def test_several_faults_in_the_parameters_are_told_together(tmp_path: Path) -> None:
