@@ -145,6 +145,9 @@ class ParameterSet:
                 near = get_close_matches(name, self._known, n=1)
                 hint = f"; did you mean '{near[0]}'?" if near else ""
                 self._problems[name] = f"there is no parameter '{name}'{hint}"
+        for name in _BUILT_IN:  # rclpy logs an error there, and goes on as if nothing had been given
+            if node.has_parameter(name) and not isinstance(value := node.get_parameter(name).value, bool):
+                self._problems[name] = f"'{name}' is {shown(value)} of type {type(value).__name__}; expected bool"
         node.add_on_set_parameters_callback(self._judge)
 
     def declare_more(self, parameters: Iterable[Parameter]) -> None:

@@ -109,6 +109,13 @@ def test_all_faults_at_the_start_are_kept_until_they_are_put_right(context: rclp
     assert len(parameters.problems) == 2
 
 
+@pytest.mark.parametrize("value", ["maybe", 1])
+def test_a_simulated_time_that_is_neither_on_nor_off_is_refused(context: rclpy.Context, value: object) -> None:
+    _, parameters = declared(context, use_sim_time=value)
+    with pytest.raises(ParameterError, match=f"'use_sim_time' is {value!r} of type .*; expected bool"):
+        parameters.values()
+
+
 def test_a_change_is_refused_as_a_whole(context: rclpy.Context) -> None:
     node, parameters = declared(context)
     changes = [RclParameter("rate", value=1.0), RclParameter("mode", value="sideways")]
