@@ -49,8 +49,8 @@ class Grammars:
         """
         try:
             text = json.dumps(schema, ensure_ascii=False)
-        except (TypeError, ValueError) as error:
-            raise TaskError(f"the answer's schema is not JSON: {error}") from error
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TaskError(f"the answer's schema is not JSON that can be written: {error}") from error
         if text in self._compiled:
             self._compiled.move_to_end(text)
         else:
@@ -73,6 +73,13 @@ class Grammars:
         if matcher.is_error():
             reason = matcher.get_error().strip().splitlines()[0]
             raise TaskError(f"the answer's schema {schema[:120]!r} is refused by the grammar: {reason}")
+        first = JsonAnswer(self._table, matcher.deep_copy(), self._ids_of)
+        try:  # one that refers to itself is only found out when the answer begins
+            first.forced()
+            if not first.complete:
+                first.allowed()
+        except EngineError as error:
+            raise TaskError(f"the answer's schema {schema[:120]!r} has no answer: {error}") from error
         return matcher
 
 
@@ -106,7 +113,10 @@ class JsonAnswer:
                 break
             # The forced text is spelled like a special token and was encoded as that token, which stands for no text.
             # Its first byte alone breaks the spelling; what follows is then encoded as text.
-            byte = self._matcher.compute_ff_bytes()[0]
+            left = self._matcher.compute_ff_bytes()
+            if not left:
+                self._fail("goes on without an end")
+            byte = left[0]
             if byte not in self._table.byte_tokens:
                 self._fail(f"needs a token for the byte {byte:#04x}, which the tokenizer lacks")
             self.take(self._table.byte_tokens[byte])

@@ -124,6 +124,13 @@ def test_forced_tokens_are_those_that_the_checkpoint_was_trained_on(grammars: Gr
     assert allowed == {b'"', b'","reason":"'}
 
 
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(depth):
+        schema = {"items": schema}
+    return schema
+
+
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
@@ -133,6 +140,9 @@ def test_forced_tokens_are_those_that_the_checkpoint_was_trained_on(grammars: Gr
         ({"type": "banana"}, "banana"),
         ({"type": "string", "format": "no-such-format"}, "no-such-format"),
         ({"enum": [object()]}, "not JSON"),
+        (nested(2000), "not JSON"),
+        ({"$ref": "#"}, "has no answer"),
+        ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "goes on without an end"),
     ],
 )
 def test_a_schema_that_cannot_be_used_is_refused_with_the_reason(grammars: Grammars, schema: Any, reason: str) -> None:
