@@ -13,6 +13,7 @@ import hmac
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -29,7 +30,7 @@ from exaone_ros.engine.request import Request
 from exaone_ros.engine.sequence import Outcome
 from exaone_ros.engine.served_chat import Asked
 from exaone_ros.engine.service import EngineService
-from exaone_ros.errors import EngineBusy, ExaoneError
+from exaone_ros.errors import ExaoneError, TaskError
 from exaone_ros.pipes import ends_with_its_reader
 from exaone_ros.share import share_path
 
@@ -77,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > MOST_BODY_BYTES:
+        if not re.fullmatch("[0-9]{1,12}", length) or int(length) > MOST_BODY_BYTES:
             self.close_connection = True
             self._refuse(413, f"Content-Length is {length!r}; expected at most {MOST_BODY_BYTES}")
             return
@@ -88,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, f"no such path: {self.path}")
             return
         try:
-            body = json.loads(raw)
+            body = _parsed(raw)
             if isinstance(body, dict) and body.get("model") != self.server.model_name:
                 self._refuse(404, f"model is {body.get('model')!r}; this server has '{self.server.model_name}'")
                 return
@@ -96,22 +97,18 @@ class _Handler(BaseHTTPRequestHandler):
         except ExaoneError as error:
             self._refuse(400, str(error))
             return
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._refuse(400, f"the request is malformed: {type(error).__name__}: {error}")
-            return
         try:
             (self._stream if asked.stream else self._whole)(asked)
-        except EngineBusy as error:
-            self._refuse(429, str(error))
-        except ExaoneError as error:
-            self._refuse(503, str(error))
+        except ExaoneError as error:  # the service does not take it
+            status = served_chat.status(error)
+            self._refuse(503 if status == 500 else status, str(error))
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the client has gone; its question was cancelled
 
     def _whole(self, asked: Asked) -> None:
         answer = self.server.service.submit(Request(asked.task, asked.pictures, sampling=asked.sampling)).result()
         if answer.outcome is Outcome.FAILED and not answer.text:
-            self._refuse(served_chat.status(answer), str(answer.error))
+            self._refuse(served_chat.status(answer.error), str(answer.error))
             return
         message: dict[str, Any] = {"role": "assistant", "content": answer.text}
         if answer.reasoning:
@@ -131,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         ticket.add_done_callback(pieces.put)
         first = pieces.get()
         if isinstance(first, TaskAnswer) and first.outcome is Outcome.FAILED and not first.text:
-            self._refuse(served_chat.status(first), str(first.error))
+            self._refuse(served_chat.status(first.error), str(first.error))
             return
         try:
             self._send_stream(asked, first, pieces)
@@ -170,15 +167,36 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _refuse(self, status: int, message: str) -> None:
-        self._send(status, {"error": {"message": message, "type": "error", "code": status}})
+        self._send(status, served_chat.refusal(status, message))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the standard library refuses, told as all else: lines that are no HTTP, methods that are not served."""
+        self.close_connection = True  # whatever else has come on it was not read
+        status = 405 if code == 501 else code
+        self._refuse(status, message or f"status {status}")
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
         raw = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(raw)
+        if self.command != "HEAD":
+            self.wfile.write(raw)
+
+
+def _parsed(raw: bytes) -> Any:
+    """A request's JSON.
+
+    Raises:
+        TaskError: it is none.
+    """
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:  # also bytes that are no text, a thousand brackets
+        raise TaskError(f"the request is no JSON that can be read: {error}") from error
 
 
 def _until_answer(

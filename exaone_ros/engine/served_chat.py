@@ -6,7 +6,6 @@ The other end of `openai_chat`; `serve` is the HTTP around it. What is not known
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +19,18 @@ from exaone_ros.engine.answers import TaskAnswer
 from exaone_ros.engine.request import Picture
 from exaone_ros.engine.sampling import Sampling
 from exaone_ros.engine.sequence import Outcome
-from exaone_ros.errors import EngineBusy, ImageError, PromptTooLong, TaskError
+from exaone_ros.engine.served_fields import REQUEST, Fields
+from exaone_ros.errors import EngineBusy, EngineHung, ExaoneError, ImageError, PromptTooLong, TaskError
 from exaone_ros.tasks import SYSTEM, Task
 from exaone_ros.tasks.evidence import Decoded, TokenEvidence
 
 DEFAULT_TOKENS = 512
+SHORT_ANSWER = 256
+MOST_REASONING = 32768
 LEAST_LOGPROB = -100.0
 MOST_LOGPROBS = 20
+ERROR_KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+"""What the API calls an error beside its status."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,57 +87,62 @@ class Asked:
     top_logprobs: int | None
 
 
-def read_request(body: Any) -> Asked:
+def read_request(raw: Any) -> Asked:
     """Check a request's JSON.
 
     Raises:
         TaskError, ImageError: names the field, what was found and what is served.
     """
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        raise TaskError("the request has no 'messages'; expected a chat completion")
-    unknown = sorted(key for key, value in body.items() if key not in FIELDS and value is not None)
-    if unknown:
-        raise TaskError(f"the request has {unknown}, which this server does not know; expected {', '.join(FIELDS)}")
-    if body.get("n") not in (None, 1):
-        raise TaskError(f"n is {body['n']!r}; expected 1, as this server gives one answer to a request")
-    *system, user = body["messages"] or [{}]
-    if any(message.get("role") != "system" or message.get("content") != SYSTEM for message in system):
-        raise TaskError("messages: this server knows its own system text and one turn of the user; send no other")
-    parts = user.get("content")
-    if user.get("role") != "user" or not isinstance(parts, list):
-        raise TaskError("messages: expected a user's turn with a list of image_url and text parts")
-    images = [part["image_url"]["url"] for part in parts if part.get("type") == "image_url"]
-    texts = [part["text"] for part in parts if part.get("type") == "text"]
-    if not images or len(texts) != 1 or len(images) + 1 != len(parts) or parts[-1].get("type") != "text":
-        raise TaskError("messages: expected one or more image_url parts and then one text part")
-    thinking = (body.get("chat_template_kwargs") or {}).get("enable_thinking", True)
-    most = body.get("max_tokens", body.get("max_completion_tokens", DEFAULT_TOKENS))
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise TaskError(f"max_tokens is {most!r}; expected an integer from 1 on")
-    # One budget over the wire, two in the engine: reasoning may take what is left beside a short answer.
-    answer = most if not thinking else max(1, min(most, 256))
+    body = Fields(raw, REQUEST, FIELDS)
+    body.integer("n", 1, 1, 1)  # this server gives one answer to a request
+    text, images = _conversation(body.items("messages"))
+    most = body.integer("max_tokens", body.integer("max_completion_tokens", DEFAULT_TOKENS, 1), 1)
+    answer, reasoning = _budgets(body, most)
     task = AnyTask(
-        text=str(texts[0]), answer_schema=_schema(body.get("response_format")), answer_tokens=answer,
-        thinking=bool(thinking), thinking_budget=max(1, most - answer),
+        text=text, answer_schema=_schema(body.get("response_format")), answer_tokens=answer,
+        thinking=reasoning > 0, thinking_budget=max(1, reasoning),
     )  # fmt: skip
     sampling = Sampling(
-        temperature=float(body.get("temperature", 1.0)), top_p=float(body.get("top_p", 1.0)),
-        top_k=_integer(body, "top_k"), presence_penalty=float(body.get("presence_penalty", 0.0)),
-        seed=_integer(body, "seed"),
+        temperature=body.number("temperature", 1.0), top_p=body.number("top_p", 1.0), top_k=body.integer("top_k", 0),
+        presence_penalty=body.number("presence_penalty", 0.0), seed=body.integer("seed", 0),
     )  # fmt: skip
-    top = _integer(body, "top_logprobs")
-    if not 0 <= top <= MOST_LOGPROBS:
-        raise TaskError(f"top_logprobs is {top}; expected 0 to {MOST_LOGPROBS}")
-    pictures = tuple(_picture(url) for url in images)
-    return Asked(task, pictures, sampling, bool(body.get("stream")), top if body.get("logprobs") else None)
+    top = body.integer("top_logprobs", 0, 0, MOST_LOGPROBS)
+    told = body.flag("logprobs", False)
+    return Asked(task, tuple(map(_picture, images)), sampling, body.flag("stream", False), top if told else None)
 
 
-def _integer(body: dict[str, Any], key: str) -> int:
-    """A number of the request; 0 where it says nothing."""
-    value = body.get(key) or 0
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TaskError(f"{key} is {value!r}; expected an integer")
-    return value
+def _conversation(messages: list[Any]) -> tuple[str, list[str]]:
+    """What the user asks, and the URLs of what it is asked about."""
+    turns = [Fields(message, f"messages[{i}]") for i, message in enumerate(messages)]
+    *system, user = turns
+    if any(turn.get("role") != "system" or turn.get("content") != SYSTEM for turn in system):
+        raise TaskError("messages: this server knows its own system text and one turn of the user; send no other")
+    content = user.get("content")
+    if user.get("role") != "user" or not isinstance(content, list):
+        raise TaskError("messages: expected a user's turn with a list of image_url and text parts")
+    at = f"messages[{len(system)}].content"
+    parts = [Fields(part, f"{at}[{i}]") for i, part in enumerate(content)]
+    kinds = [part.get("type") for part in parts]
+    if len(kinds) < 2 or kinds != ["image_url"] * (len(kinds) - 1) + ["text"]:
+        raise TaskError("messages: expected one or more image_url parts and then one text part")
+    images = [part.inner("image_url").text("url") for part in parts[:-1]]
+    text = parts[-1].text("text")
+    if not text.strip():
+        raise TaskError(f"{at}[{len(images)}].text is empty; expected a question")
+    return text, images
+
+
+def _budgets(body: Fields, most: int) -> tuple[int, int]:
+    """Tokens of the answer and of the reasoning before it, 0 = none.
+
+    There is one budget over the wire and two in the engine: reasoning may take what is left beside a short answer.
+    """
+    raw = body.get("chat_template_kwargs")
+    template = Fields({} if raw is None else raw, "chat_template_kwargs", ("enable_thinking",))
+    if not template.flag("enable_thinking", True):
+        return most, 0
+    left = min(most - min(most, SHORT_ANSWER), MOST_REASONING)
+    return max(1, min(most, SHORT_ANSWER)), max(1, left)
 
 
 def _schema(form: Any) -> dict[str, Any] | None:
@@ -147,15 +156,18 @@ def _schema(form: Any) -> dict[str, Any] | None:
     raise TaskError(f"response_format is {str(form)[:100]}; expected json_schema with a schema, or text")
 
 
-def _picture(url: Any) -> Picture:
-    head, _, data = str(url).partition(",")
+def _picture(url: str) -> Picture:
+    head, _, data = url.partition(",")
     if not head.startswith("data:image/") or not head.endswith(";base64"):
-        raise ImageError(f"image_url is {str(url)[:40]!r}; expected a data URL of an image in base64")
+        raise ImageError(f"image_url is {url[:40]!r}; expected a data URL of an image in base64")
     try:
         raw = np.frombuffer(base64.b64decode(data, validate=True), np.uint8)
-    except binascii.Error as error:
+    except ValueError as error:  # also of what is not even ASCII
         raise ImageError(f"image_url: the data is no base64: {error}") from error
-    image = cv2.imdecode(raw, cv2.IMREAD_COLOR) if raw.size else None
+    try:
+        image = cv2.imdecode(raw, cv2.IMREAD_COLOR) if raw.size else None
+    except cv2.error as error:  # more pixels than it takes
+        raise ImageError(f"image_url: the image cannot be decoded: {error}") from error
     if image is None:
         raise ImageError("image_url: the data is no image that can be decoded")
     rgb: NDArray[np.uint8] = np.ascontiguousarray(image[..., ::-1])
@@ -194,9 +206,14 @@ def _finish(answer: TaskAnswer) -> str:
     return "stop" if whole else "length"
 
 
-def status(answer: TaskAnswer) -> int:
-    """The HTTP status of an answer that failed."""
-    error = answer.error
+def status(error: ExaoneError | None) -> int:
+    """The HTTP status of a request that failed: 4xx where another request would not."""
     if isinstance(error, (TaskError, ImageError, PromptTooLong)):
         return 400
-    return 429 if isinstance(error, EngineBusy) else 500
+    return 429 if isinstance(error, EngineBusy) else 503 if isinstance(error, EngineHung) else 500
+
+
+def refusal(status: int, message: str) -> dict[str, Any]:
+    """The error object of the API."""
+    kind = ERROR_KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": None, "code": status}}
