@@ -115,7 +115,7 @@ def _conversation(messages: list[Any]) -> tuple[str, list[str]]:
     """What the user asks, and the URLs of what it is asked about."""
     turns = [Fields(message, f"messages[{i}]") for i, message in enumerate(messages)]
     *system, user = turns
-    if any(turn.get("role") != "system" or turn.get("content") != SYSTEM for turn in system):
+    if any(turn.get("role") != "system" or _text(turn.get("content")) != SYSTEM for turn in system):
         raise TaskError("messages: this server knows its own system text and one turn of the user; send no other")
     content = user.get("content")
     if user.get("role") != "user" or not isinstance(content, list):
@@ -130,6 +130,13 @@ def _conversation(messages: list[Any]) -> tuple[str, list[str]]:
     if not text.strip():
         raise TaskError(f"{at}[{len(images)}].text is empty; expected a question")
     return text, images
+
+
+def _text(content: Any) -> Any:
+    """The text of a turn that may come as a list of text parts; anything else as it is."""
+    parts = content if isinstance(content, list) else []
+    texts = [str(part.get("text")) for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    return "\n".join(texts) if len(texts) == len(parts) > 0 else content
 
 
 def _budgets(body: Fields, most: int) -> tuple[int, int]:

@@ -113,6 +113,12 @@ def test_what_is_null_counts_as_not_there() -> None:
     assert served_chat.read_request({**nothing, **GOOD}).task == served_chat.read_request(GOOD).task
 
 
+@pytest.mark.parametrize("system", [SYSTEM, [{"type": "text", "text": SYSTEM}]])
+def test_the_system_turn_is_a_text_or_a_list_of_its_parts(system: Any) -> None:
+    turn = {"role": "system", "content": system}
+    assert served_chat.read_request({**GOOD, "messages": [turn, *GOOD["messages"]]}).task.text == "Count: mugs."
+
+
 @pytest.mark.parametrize(
     "system", ["another", [], None, [{"type": "text"}], [{"type": "text", "text": SYSTEM}, IMAGE], [SYSTEM], 5]
 )
