@@ -61,6 +61,9 @@ def request_fields(
     """
     content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     content.append({"type": "text", "text": task.prompt()})
+    template: dict[str, Any] = {"enable_thinking": task.thinking}
+    if task.thinking:
+        template["thinking_budget"] = task.thinking_budget
     fields: dict[str, Any] = {
         "model": model,
         "messages": [{"role": "system", "content": system}, {"role": "user", "content": content}],
@@ -70,7 +73,7 @@ def request_fields(
         "presence_penalty": sampling.presence_penalty,
         "seed": sampling.seed,
         "stream": True,
-        "extra_body": {"chat_template_kwargs": {"enable_thinking": task.thinking}},
+        "extra_body": {"chat_template_kwargs": template},
     }
     if sampling.top_k:
         fields["extra_body"]["top_k"] = sampling.top_k

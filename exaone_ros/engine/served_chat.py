@@ -27,6 +27,8 @@ from exaone_ros.tasks.evidence import Decoded, TokenEvidence
 DEFAULT_TOKENS = 512
 SHORT_ANSWER = 256
 MOST_REASONING = 32768
+BUDGET = "thinking_budget"
+"""Key of `chat_template_kwargs`: tokens of `max_tokens` that are for the reasoning."""
 LEAST_LOGPROB = -100.0
 MOST_LOGPROBS = 20
 ERROR_KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
@@ -142,14 +144,16 @@ def _text(content: Any) -> Any:
 def _budgets(body: Fields, most: int) -> tuple[int, int]:
     """Tokens of the answer and of the reasoning before it, 0 = none.
 
-    There is one budget over the wire and two in the engine: reasoning may take what is left beside a short answer.
+    There is one budget over the wire and two in the engine. Where the request does not say how much of it is the
+    reasoning's, that may take what is left beside a short answer.
     """
     raw = body.get("chat_template_kwargs")
-    template = Fields({} if raw is None else raw, "chat_template_kwargs", ("enable_thinking",))
+    template = Fields({} if raw is None else raw, "chat_template_kwargs", ("enable_thinking", BUDGET))
     if not template.flag("enable_thinking", True):
         return most, 0
     left = min(most - min(most, SHORT_ANSWER), MOST_REASONING)
-    return max(1, min(most, SHORT_ANSWER)), max(1, left)
+    reasoning = template.integer(BUDGET, left, 1, max(1, most - 1))
+    return max(1, most - reasoning), max(1, reasoning)
 
 
 def _schema(form: Any) -> dict[str, Any] | None:

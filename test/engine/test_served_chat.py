@@ -100,6 +100,7 @@ def changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
             {"think": True},
             r"chat_template_kwargs has \['think'\], which this server does not",
         ),
+        (("chat_template_kwargs",), {"thinking_budget": 512}, "thinking_budget is 512; expected an integer, 1 to 511"),
         (("response_format",), "json", "response_format is json; expected json_schema"),
     ],
 )
@@ -134,7 +135,8 @@ def test_another_system_turn_is_refused(system: Any) -> None:
         (None, None, 256, 256),
         (1000, {}, 256, 744),
         (1000, {"enable_thinking": False}, 1000, 0),
-        (100_000, {}, 256, 32768),
+        (1000, {"enable_thinking": True, "thinking_budget": 40}, 960, 40),
+        (100_000, {}, 67232, 32768),
         (1, {}, 1, 1),
     ],
 )

@@ -227,7 +227,7 @@ def test_what_is_sent_is_what_servers_understand() -> None:
         answer, _ = ask(server.url, task, top_logprobs=3)
     (body,) = server.requests
     assert body["response_format"]["json_schema"]["schema"] == task.schema()
-    assert body["chat_template_kwargs"] == {"enable_thinking": True}
+    assert body["chat_template_kwargs"] == {"enable_thinking": True, "thinking_budget": 512}
     assert (body["logprobs"], body["top_logprobs"], body["stream"]) == (True, 3, True)
     image, text = body["messages"][1]["content"]
     assert image["image_url"]["url"].startswith("data:image/jpeg;base64,") and text["text"] == task.prompt()
