@@ -198,7 +198,7 @@ class PromptEncoder:
 
     def _lay_out(self, images: int, system: bool, thinking: bool) -> _Layout:
         """Render placeholders and cut the result behind the last added token before the question."""
-        rendered = self._template.render(_conversation(images, system), thinking=thinking)
+        rendered = self._render(images, system, thinking)
         for placeholder, expected in ((USER_TEXT, 1), (SYSTEM_TEXT, int(system))):
             if rendered.count(placeholder) != expected:
                 what = "question" if placeholder == USER_TEXT else "system text"
@@ -221,6 +221,19 @@ class PromptEncoder:
                 "questions cannot share the prefix of their image"
             )
         return layout
+
+    def _render(self, images: int, system: bool, thinking: bool) -> str:
+        """The conversation with placeholders. Some templates take a system turn only where its content is a text."""
+        if not system:
+            return self._template.render(_conversation(images), thinking=thinking)
+        parts: list[dict[str, Any]] = [{"type": "text", "text": SYSTEM_TEXT}]
+        try:
+            rendered = self._template.render(_conversation(images, parts), thinking=thinking)
+        except CheckpointError:
+            rendered = ""
+        if rendered.count(SYSTEM_TEXT) == 1:
+            return rendered
+        return self._template.render(_conversation(images, SYSTEM_TEXT), thinking=thinking)
 
     def _split(self, rendered: str) -> list[int | str]:
         parts: list[int | str] = []
@@ -251,8 +264,7 @@ class PromptEncoder:
 
         whole = Tokenizer.from_file(str(tokenizer_path))
         for system in (None, _SELF_CHECK):
-            messages = _conversation(1, system is not None)
-            rendered = self._template.render(messages, thinking=False)
+            rendered = self._render(1, system is not None, False)
             rendered = rendered.replace(USER_TEXT, _SELF_CHECK).replace(SYSTEM_TEXT, _SELF_CHECK)
             prompt = self.encode(_SELF_CHECK, [1], system=system)
             if whole.encode(rendered, add_special_tokens=False).ids != [*prompt.prefix, *prompt.suffix]:
@@ -262,12 +274,12 @@ class PromptEncoder:
                 )
 
 
-def _conversation(images: int, system: bool) -> list[dict[str, Any]]:
+def _conversation(images: int, system: str | list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = [{"type": "image"} for _ in range(images)]
     content.append({"type": "text", "text": USER_TEXT})
     turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
-    if system:
-        turns.insert(0, {"role": "system", "content": [{"type": "text", "text": SYSTEM_TEXT}]})
+    if system is not None:
+        turns.insert(0, {"role": "system", "content": system})
     return turns
 
 

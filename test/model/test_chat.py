@@ -167,6 +167,20 @@ def test_a_template_that_does_not_fit(directory: Path, template: str, said: str)
         PromptEncoder.open(directory, CONFIG)
 
 
+@pytest.mark.parametrize(
+    "written", ["{{ message.content }}", "{{ '' + message.content }}", "{{ message.content | trim }}"]
+)
+def test_a_template_may_take_a_system_turn_only_as_a_text(directory: Path, written: str) -> None:
+    path = directory / "chat_template.jinja"
+    whole = path.read_text()
+    place = "{{ '<|system|>\\n' }}{{ text_of(message.content) }}"
+    assert place in whole
+    path.write_text(whole.replace(place, "{{ '<|system|>\\n' }}" + written))
+    found = PromptEncoder.open(directory, CONFIG).encode("Where?", [4], system="Be brief.")
+    expected = ENCODER.encode("Where?", [4], system="Be brief.")
+    assert found.prefix.tolist() == expected.prefix.tolist() and found.suffix.tolist() == expected.suffix.tolist()
+
+
 def test_a_template_that_says_more_when_thinking(directory: Path) -> None:
     source = "{% if enable_thinking %}Think!{% endif %}" + (directory / "chat_template.jinja").read_text()
     (directory / "chat_template.jinja").write_text(source)
