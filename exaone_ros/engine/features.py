@@ -18,7 +18,7 @@ from exaone_ros.errors import EngineError, require
 from exaone_ros.model.chat import PromptEncoder
 from exaone_ros.model.checkpoint import Checkpoint
 from exaone_ros.model.config import ModelConfig
-from exaone_ros.model.preprocess import PreprocessConfig, preprocess
+from exaone_ros.model.preprocess import PreprocessConfig, check_image, preprocess
 from exaone_ros.model.vision_plan import vision_plan
 from exaone_ros.tasks import SYSTEM
 
@@ -50,7 +50,10 @@ class Features(Protocol):
 
 
 class ColourGrid:
-    """Mean colours of a grid of `side` x `side` cells, float32 [side * side, 3] in -1..1."""
+    """Mean colours of a grid of `side` x `side` cells, float32 [side * side, 3] in -1..1.
+
+    In an image with fewer pixels than cells across or down, neighbouring cells share a pixel.
+    """
 
     kind, source = COLOUR_GRID, ""
 
@@ -58,6 +61,10 @@ class ColourGrid:
         self._side = side
 
     def __call__(self, image: NDArray[np.uint8], instruction: str) -> NDArray[np.float32]:
+        check_image(image)
+        for axis in (0, 1):
+            if image.shape[axis] < self._side:
+                image = image.take(np.arange(self._side) * image.shape[axis] // self._side, axis)
         rows = np.array_split(image.astype(np.float32), self._side, axis=0)
         cells = [[cell.mean(axis=(0, 1)) for cell in np.array_split(row, self._side, axis=1)] for row in rows]
         return (np.array(cells).reshape(-1, 3) / 127.5 - 1).astype(np.float32)

@@ -14,7 +14,7 @@ from model.tiny_checkpoint import random_weights, write_safetensors
 from numpy.typing import NDArray
 
 from exaone_ros.engine.features import TAIL, HiddenStates, features_like, open_features
-from exaone_ros.errors import EngineError
+from exaone_ros.errors import EngineError, ImageError
 
 BUNDLED = Path(__file__).parents[2] / "models" / "exaone4_5-tabletop-tiny"
 
@@ -88,3 +88,21 @@ def test_the_colour_grid_is_what_it_says() -> None:
     assert grid.shape == (64, 3)
     assert grid[1].tolist() == [1.0, -1.0, -1.0]
     assert (np.delete(grid, 1, axis=0) == -1.0).all()
+
+
+@pytest.mark.parametrize("height", [1, 3, 7, 20])
+@pytest.mark.parametrize("width", [1, 5, 8, 20])
+def test_the_colour_grid_of_a_tiny_image_repeats_its_pixels(height: int, width: int) -> None:
+    image = np.full((height, width, 3), 51, np.uint8)
+    image[:, -1] = 255
+    grid = open_features("colour_grid")(image, "whatever").reshape(8, 8, 3)
+    assert np.isfinite(grid).all()
+    assert (grid[0] == grid[7]).all(), "all rows are alike"
+    expected = 1.0 if width <= 8 else (51 + 255) / 255 - 1  # the last cell has two of 20 columns
+    assert grid[:, 7] == pytest.approx(expected) and (width == 1 or grid[:, 0] == pytest.approx(51 / 127.5 - 1))
+
+
+def test_the_colour_grid_refuses_what_is_no_image() -> None:
+    for image in (np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)):
+        with pytest.raises(ImageError, match=r"image (is|has)"):
+            open_features("colour_grid")(image, "whatever")
