@@ -53,6 +53,9 @@ class Vocabulary:
             added_raw = [(str(t["content"]), int(t["id"]), bool(t["special"])) for t in raw.get("added_tokens", [])]
         except Exception as error:  # the library raises bare Exception for every fault in the file
             raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}; fetch the file again") from error
+        empty = [token for content, token, _ in added_raw if not content]
+        if empty:
+            raise CheckpointError(f"{path}: the added token {empty[0]} has no text; fetch the file again")
         for tokenizer in (whole, plain):
             tokenizer.no_truncation()
             tokenizer.no_padding()

@@ -229,6 +229,11 @@ def test_a_missing_or_damaged_tokenizer(directory: Path) -> None:
         path.write_text(content)
         with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
             PromptEncoder.open(directory, CONFIG)
+    shutil.copy(BUNDLED / "tokenizer.json", path)
+    first, *others = json.loads(path.read_text())["added_tokens"]
+    edit(path, {"added_tokens": [{**first, "content": ""}, *others]})
+    with pytest.raises(CheckpointError, match=rf"tokenizer\.json: the added token {first['id']} has no text"):
+        PromptEncoder.open(directory, CONFIG)
     path.unlink()
     with pytest.raises(CheckpointError, match=r"tokenizer\.json is missing"):
         PromptEncoder.open(directory, CONFIG)
