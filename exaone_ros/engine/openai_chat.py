@@ -177,7 +177,11 @@ def _token(entry: Mapping[str, Any]) -> TokenEvidence:
 
 def _bytes(entry: Mapping[str, Any]) -> bytes:
     raw = entry.get("bytes")
-    return bytes(raw) if raw is not None else str(entry["token"]).encode()
+    if raw is None:
+        return str(entry["token"]).encode()
+    if not isinstance(raw, list):  # of a number `bytes` would make that many zeros
+        raise TypeError(f"bytes are {raw!r}")
+    return bytes(raw)
 
 
 def _probability(logprob: object) -> float:
