@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exaone_ros.errors import ExaoneError
+from exaone_ros.errors import ExaoneError, MissingExtra
 
 if TYPE_CHECKING:
     from exaone_ros.model.checkpoint import Checkpoint
@@ -115,9 +115,15 @@ def checkpoint(directory: Path, cache: Path | None = None) -> Iterator[Finding]:
         f"{directory}: {len(opened.tensors)} tensors, {size:.2f} GB in {opened.dtype}, {text.layers} layers, "
         f"positions up to {text.max_context}",
     )
-    for name in ("tokenizer.json", "chat_template.jinja"):
-        if not (directory / name).is_file() and not _template_inside(directory, name):
-            yield Finding(Verdict.BAD, name, "is missing", f"copy it from where {directory.name} was published")
+    missing = [
+        name
+        for name in ("tokenizer.json", "chat_template.jinja")
+        if not (directory / name).is_file() and not _template_inside(directory, name)
+    ]
+    for name in missing:
+        yield Finding(Verdict.BAD, name, "is missing", f"copy it from where {directory.name} was published")
+    if not missing:
+        yield _prompts(opened)
     yield _drafting(opened)
     yield Finding(
         Verdict.GOOD,
@@ -138,6 +144,19 @@ def checkpoint(directory: Path, cache: Path | None = None) -> Iterator[Finding]:
             f"        {chosen.speed(opened.config)} [computed]\n        install: {chosen.install}",
         )
     yield from _here(opened.config, cache)
+
+
+def _prompts(opened: Checkpoint) -> Finding:
+    """Whether questions can be put to the checkpoint: what the weights' headers say nothing of."""
+    from exaone_ros.model.chat import PromptEncoder
+
+    try:
+        PromptEncoder.open(opened.directory, opened.config)
+    except MissingExtra as error:
+        return Finding(Verdict.NOTE, "prompts", "were not tried", str(error))
+    except ExaoneError as error:
+        return Finding(Verdict.BAD, "prompts", str(error), "fetch the named file again")
+    return Finding(Verdict.GOOD, "prompts", "tokenizer and chat template can be read, and fit together")
 
 
 def _drafting(opened: Checkpoint) -> Finding:

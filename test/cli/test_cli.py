@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,14 +13,17 @@ from engine.tensorrt.fake_tensorrt import fake_library
 from model.tiny_checkpoint import write_checkpoint
 
 from exaone_ros.cli import doctor
-from exaone_ros.cli.doctor import Verdict
+from exaone_ros.cli.doctor import Finding, Verdict
 from exaone_ros.cli.main import main
 from exaone_ros.engine.presets import fitting_presets, preset, preset_names
 from exaone_ros.engine.tensorrt import compile as compiling
 from exaone_ros.engine.tensorrt import cuda, versions
 from exaone_ros.engine.tensorrt.cuda import Device
 from exaone_ros.errors import EngineError
+from exaone_ros.model.chat import PromptEncoder
 from exaone_ros.model.config import ModelConfig
+
+BUNDLED = Path(__file__).parents[2] / "models" / "exaone4_5-tabletop-tiny"
 
 REAL = {
     "model_type": "exaone4_5",
@@ -86,7 +90,10 @@ def test_calibration_frames_that_are_none_are_one_line_and_a_status(
     assert "holds no calibration frames; expected a folder of images" in capsys.readouterr().err
 
 
-def test_the_doctor_looks_at_a_whole_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_looks_at_a_whole_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PromptEncoder, "open", lambda *_: None)  # random weights have no tokenizer
     directory = write_checkpoint(tmp_path)
     (directory / "tokenizer.json").write_text("{}")
     (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": "x"}))
@@ -110,6 +117,20 @@ def test_every_failure_of_a_checkpoint_has_a_remedy(tmp_path: Path) -> None:
     found = list(doctor.checkpoint(directory))
     assert [finding.verdict for finding in found] == [Verdict.BAD] and "truncated" in found[0].found
     assert all(finding.remedy for finding in found)
+
+
+def test_the_doctor_tries_tokenizer_and_template(tmp_path: Path) -> None:
+    for file in BUNDLED.iterdir():
+        shutil.copy(file, tmp_path / file.name)
+
+    def prompts() -> Finding:
+        return next(finding for finding in doctor.checkpoint(tmp_path) if finding.what == "prompts")
+
+    assert prompts().verdict is Verdict.GOOD
+    (tmp_path / "chat_template.jinja").write_text("{{ 1 / 0 }}")
+    assert prompts().verdict is Verdict.BAD and "chat_template.jinja: the chat template fails" in prompts().found
+    (tmp_path / "tokenizer.json").write_text("{")
+    assert prompts().verdict is Verdict.BAD and "tokenizer.json cannot be read" in prompts().found
 
 
 def test_nothing_is_amiss_without_a_remedy(tmp_path: Path) -> None:
