@@ -36,5 +36,5 @@ class Pace:
 
     def answer_steps(self, task: Task) -> float:
         """How many steps an answer to this task may well take."""
-        guess = float(min(task.max_tokens, FIRST_GUESS_STEPS))
-        return self._answers.get((task.KIND, task.name), guess)
+        known = self._answers.get((task.KIND, task.name))
+        return float(min(task.max_tokens, FIRST_GUESS_STEPS)) if known is None else known

@@ -15,6 +15,7 @@ from engine.strict_backend import IMAGE_TOKEN, Content, StrictBackend, WindowedS
 from exaone_ros.engine.answers import TaskAnswer
 from exaone_ros.engine.backends.ring import Ring
 from exaone_ros.engine.job import Job
+from exaone_ros.engine.pace import Pace
 from exaone_ros.engine.request import Picture, Request
 from exaone_ros.engine.scheduler import CREDIT_CALLS, Scheduler, Scheduling
 from exaone_ros.engine.sequence import Outcome
@@ -671,3 +672,19 @@ def test_the_earlier_deadline_is_read_first_though_its_answer_is_shorter(bench: 
     while all(job.sequence is not None and job.sequence.reading for job in jobs):
         b.step()
     assert [job.sequence is not None and job.sequence.reading for job in jobs] == [True, False]
+
+
+def test_the_limit_of_an_answer_is_asked_for_until_one_is_known() -> None:
+    """It may be computed from all options of a task, and this is asked of each task at every step."""
+
+    class Costly(Count):
+        @property
+        def max_tokens(self) -> int:
+            nonlocal asked
+            asked += 1
+            return 7
+
+    asked, pace, task = 0, Pace(), Costly(label="mugs")
+    assert pace.answer_steps(task) == 7 and asked == 1
+    pace.answered(task, 3)
+    assert pace.answer_steps(task) == 3 and asked == 1
