@@ -103,9 +103,10 @@ class _TaskLoader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except TaskError:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             line, tag = node.start_mark.line + 1, node.tag.rpartition(":")[2]
-            reason = f": {error}" if isinstance(error, ValueError) else ""  # the others are about PyYAML's own code
+            told = isinstance(error, (ArithmeticError, ValueError))  # the others are about PyYAML's own code
+            reason = f": {error}" if told else ""
             raise TaskError(
                 f"line {line} of the task file: {shown(node.value)} is no {tag}{reason}; write a text in quotes"
             ) from error
