@@ -211,9 +211,11 @@ def _here(config: ModelConfig, cache: Path | None) -> Iterator[Finding]:
 
 
 def _template_inside(directory: Path, name: str) -> bool:
-    """Older checkpoints keep the chat template in the tokenizer's configuration."""
-    config = directory / "tokenizer_config.json"
-    return name.startswith("chat_template") and config.is_file() and b'"chat_template"' in config.read_bytes()
+    """Older checkpoints keep the chat template in a JSON file: its own, or the tokenizer's configuration."""
+    places = [directory / file for file in ("chat_template.json", "tokenizer_config.json")]
+    return name.startswith("chat_template") and any(
+        place.is_file() and b'"chat_template"' in place.read_bytes() for place in places
+    )
 
 
 def _guarded(what: str, look: Callable[[], str], otherwise: str) -> Finding:

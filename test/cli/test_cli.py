@@ -133,6 +133,18 @@ def test_the_doctor_tries_tokenizer_and_template(tmp_path: Path) -> None:
     assert prompts().verdict is Verdict.BAD and "tokenizer.json cannot be read" in prompts().found
 
 
+@pytest.mark.parametrize("place", ["chat_template.json", "tokenizer_config.json"])
+def test_the_doctor_finds_the_template_in_older_places(tmp_path: Path, place: str) -> None:
+    for file in BUNDLED.iterdir():
+        shutil.copy(file, tmp_path / file.name)
+    template, other = tmp_path / "chat_template.jinja", tmp_path / place
+    known = json.loads(other.read_text()) if other.is_file() else {}
+    other.write_text(json.dumps({**known, "chat_template": template.read_text()}))
+    template.unlink()
+    verdicts = {finding.what: finding.verdict for finding in doctor.checkpoint(tmp_path)}
+    assert verdicts["prompts"] is Verdict.GOOD and template.name not in verdicts
+
+
 def test_nothing_is_amiss_without_a_remedy(tmp_path: Path) -> None:
     findings = [*doctor.machine(tmp_path), *doctor.checkpoint(write_checkpoint(tmp_path / "c"), tmp_path)]
     assert all(finding.remedy for finding in findings if finding.verdict is not Verdict.GOOD)
