@@ -347,16 +347,19 @@ def test_closed_by_a_callback_everybody_is_answered_and_every_connection_hung_up
         assert all(begun.acquire(timeout=PATIENCE_S) for _ in tickets)
         ended: list[bool] = []
         others: list[bool] = []
+        called = threading.Event()  # a ticket tells its result first, then calls
 
         def closing(answer: object) -> None:
             ended.append(engine.close())
             others.extend(ticket.done for ticket in tickets[1:])
+            called.set()
 
         tickets[0].add_done_callback(closing)
         tickets[0].cancel()
         outcomes = [ticket.result(PATIENCE_S).outcome for ticket in tickets]
         assert outcomes == [Outcome.CANCELLED, Outcome.FAILED, Outcome.FAILED]
         assert all(left.acquire(timeout=PATIENCE_S) for _ in tickets)
+        assert called.wait(PATIENCE_S)
         assert ended == [True] and others == [True, True]
 
 
