@@ -169,7 +169,7 @@ def _token(entry: Mapping[str, Any]) -> TokenEvidence:
         if all(text != taken[0] for text, _ in others):
             others = (*others, taken)
         return TokenEvidence(*taken, tuple(sorted(others, key=lambda pair: -pair[1])))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise EngineError(
             f"the server sent the logprobs {str(entry)[:120]!r}; expected token, logprob, bytes"
         ) from error

@@ -69,3 +69,9 @@ def test_bytes_are_a_list() -> None:
     for wrong in (5, 10**15, "a", {"a": 1}, [300]):
         with pytest.raises(EngineError, match="expected token, logprob, bytes"):
             replied({**entry("a"), "bytes": wrong}).decoded()
+
+
+@pytest.mark.parametrize("wrong", [None, "x", math.nan, 0.5, 10**400, -(10**400)])
+def test_a_probability_is_a_number_that_can_be_one(wrong: object) -> None:
+    with pytest.raises(EngineError, match="expected token, logprob, bytes"):
+        replied({**entry("a"), "logprob": wrong}).decoded()
