@@ -79,7 +79,8 @@ class ChatTemplate:
         for place, raw in ((json_path, read_json(json_path) if json_path.is_file() else {}), (config_path, config)):
             source = raw.get("chat_template")
             if isinstance(source, list):  # named templates
-                source = next((t.get("template") for t in source if t.get("name") == "default"), None)
+                named = (t for t in source if isinstance(t, dict))
+                source = next((t.get("template") for t in named if t.get("name") == "default"), None)
             if isinstance(source, str):
                 return cls(source, variables, str(place))
         raise CheckpointError(

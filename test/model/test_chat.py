@@ -144,6 +144,14 @@ def test_the_template_may_lie_in_other_files(directory: Path, place: str) -> Non
     assert (found == ENCODER.suffix("Where?")).all()
 
 
+@pytest.mark.parametrize("templates", [[1], ["x"], [None], [{"name": "tools", "template": "x"}], [{"template": "x"}]])
+def test_templates_of_which_none_is_the_default(directory: Path, templates: list[object]) -> None:
+    (directory / "chat_template.jinja").unlink()
+    edit(directory / "tokenizer_config.json", {"chat_template": templates})
+    with pytest.raises(CheckpointError, match="has no chat template"):
+        PromptEncoder.open(directory, CONFIG)
+
+
 @pytest.mark.parametrize(
     ("template", "said"),
     [
