@@ -145,9 +145,6 @@ class ParameterSet:
                 near = get_close_matches(name, self._known, n=1)
                 hint = f"; did you mean '{near[0]}'?" if near else ""
                 self._problems[name] = f"there is no parameter '{name}'{hint}"
-        for name in _BUILT_IN:  # rclpy logs an error there, and goes on as if nothing had been given
-            if node.has_parameter(name) and not isinstance(value := node.get_parameter(name).value, bool):
-                self._problems[name] = f"'{name}' is {shown(value)} of type {type(value).__name__}; expected bool"
         node.add_on_set_parameters_callback(self._judge)
 
     def declare_more(self, parameters: Iterable[Parameter]) -> None:
@@ -161,7 +158,7 @@ class ParameterSet:
     @property
     def problems(self) -> list[str]:
         """Why the node cannot be configured: what was given at the start and is not right; empty where all is well."""
-        return list(self._problems.values())
+        return [*self._problems.values(), *self._faults_of_built_in()]
 
     def values(self) -> dict[str, Any]:
         """All values by name.
@@ -169,8 +166,8 @@ class ParameterSet:
         Raises:
             ParameterError: there are `problems`; names them all.
         """
-        if self._problems:
-            raise ParameterError("; ".join(self.problems))
+        if problems := self.problems:
+            raise ParameterError("; ".join(problems))
         return {name: self[name] for name in self._known}
 
     def __getitem__(self, name: str) -> Any:
@@ -189,6 +186,12 @@ class ParameterSet:
         self._node.declare_parameter(parameter.name, value, parameter.descriptor(self._read_at), ignore_override=True)
         if problem:  # noted last: declaring counts as setting, which puts earlier faults right
             self._problems[parameter.name] = problem
+
+    def _faults_of_built_in(self) -> Iterator[str]:
+        """Of those rclpy only logs an error, and goes on as if nothing had been given; their type stays as it was."""
+        for name in _BUILT_IN:
+            if self._node.has_parameter(name) and not isinstance(value := self._node.get_parameter(name).value, bool):
+                yield f"'{name}' is {shown(value)} of type {type(value).__name__}; expected bool: start the node anew"
 
     def _is_known(self, name: str) -> bool:
         return name in self._known or name in _BUILT_IN or name.startswith(QOS_PREFIX)

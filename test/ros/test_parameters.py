@@ -111,9 +111,12 @@ def test_all_faults_at_the_start_are_kept_until_they_are_put_right(context: rclp
 
 @pytest.mark.parametrize("value", ["maybe", 1])
 def test_a_simulated_time_that_is_neither_on_nor_off_is_refused(context: rclpy.Context, value: object) -> None:
-    _, parameters = declared(context, use_sim_time=value)
-    with pytest.raises(ParameterError, match=f"'use_sim_time' is {value!r} of type .*; expected bool"):
-        parameters.values()
+    node, parameters = declared(context, use_sim_time=value)
+    for attempt in (value, True):  # both are refused: rclpy keeps the type that was given
+        with pytest.raises(ParameterError, match=f"'use_sim_time' is {value!r} of type .*; expected bool: start"):
+            parameters.values()
+        assert not node.set_parameters([RclParameter("use_sim_time", value=attempt)])[0].successful
+    assert len(parameters.problems) == 1
 
 
 def test_a_change_is_refused_as_a_whole(context: rclpy.Context) -> None:
