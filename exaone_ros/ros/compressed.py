@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from exaone_ros.ros.pixels import ENCODINGS, Bytes, UnusableImage, check_size, pixels_to_rgb
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNK_BYTES = 12
+"""Of a chunk beside its data: length, kind and checksum."""
 _JPEG_START, _JPEG_END = b"\xff\xd8", 0xD9
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
@@ -68,17 +70,26 @@ def picture_size(raw: memoryview) -> tuple[int, int]:
         UnusableImage: neither of the two, or its end is missing.
     """
     if raw[:8] == _PNG_START:
-        if bytes(raw[12:16]) != b"IHDR" or len(raw) < 33:
-            raise UnusableImage("undecodable", f"the PNG of {len(raw)} bytes has no header")
-        if b"IEND" not in bytes(raw[-16:]):
-            raise UnusableImage("undecodable", f"the PNG of {len(raw)} bytes is cut off: its end is missing")
-        width, height = struct.unpack(">II", raw[16:24])
-        return width, height
+        return _png_size(raw)
     if raw[:2] == _JPEG_START:
         return _jpeg_size(raw)
     raise UnusableImage(
         "undecodable", f"the compressed image begins with {bytes(raw[:8]).hex(' ') or 'nothing'}; expected JPEG or PNG"
     )
+
+
+def _png_size(raw: memoryview) -> tuple[int, int]:
+    """Walk the PNG's chunks to its end, behind which cameras may pad what they send; the size is in the first."""
+    if bytes(raw[12:16]) != b"IHDR" or len(raw) < 33:
+        raise UnusableImage("undecodable", f"the PNG of {len(raw)} bytes has no header")
+    width, height = struct.unpack(">II", raw[16:24])
+    at = len(_PNG_START)
+    while at + _PNG_CHUNK_BYTES <= len(raw):
+        length, kind = struct.unpack(">I4s", raw[at : at + 8])
+        if kind == b"IEND":
+            return width, height
+        at += _PNG_CHUNK_BYTES + length
+    raise UnusableImage("undecodable", f"the PNG of {len(raw)} bytes is cut off: its end is missing")
 
 
 def _jpeg_size(raw: memoryview) -> tuple[int, int]:

@@ -51,8 +51,9 @@ def test_a_picture_that_was_cut_off_is_refused(scene: np.ndarray, extension: str
 
 
 @pytest.mark.parametrize("padding", [bytes(16), bytes(5000), b"\xff" * 300, b"\xff\xd8left over\xff\xc0\0\x0b" * 99])
-def test_padding_behind_a_jpeg_is_no_fault(scene: np.ndarray, padding: bytes) -> None:
-    whole = encoded(scene, ".jpg")
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_padding_behind_a_picture_is_no_fault(scene: np.ndarray, padding: bytes, extension: str) -> None:
+    whole = encoded(scene, extension)
     np.testing.assert_array_equal(compressed_to_rgb(whole + padding), compressed_to_rgb(whole))
 
 
@@ -63,6 +64,13 @@ def test_a_buffer_padded_behind_a_picture_that_was_cut_off_is_refused(scene: np.
     assert compressed_to_rgb(whole[:2] + thumbnail + whole[2:]).shape == (48, 64, 3)
     with pytest.raises(UnusableImage, match="cut off: its end is missing"):
         compressed_to_rgb(whole[:2] + thumbnail + whole[2 : len(whole) * 4 // 5] + bytes(5000))
+
+
+def test_the_end_of_a_png_is_a_whole_chunk(scene: np.ndarray) -> None:
+    whole = encoded(scene, ".png")
+    for cut in (whole[:-1], whole[:-12] + bytes(5000), whole[: len(whole) // 2] + b"\0\0\0\0IEND\xaeB`\x82"):
+        with pytest.raises(UnusableImage, match=r"PNG of .* is cut off: its end is missing"):
+            compressed_to_rgb(cut)
 
 
 def test_a_progressive_jpeg_has_many_scans(scene: np.ndarray) -> None:
