@@ -58,9 +58,9 @@ MACHINES = {
     "cpu": Machine(180.0, 56.0, 0.78, 0.04, 24, 2),
     "cuda": Machine(25.0, 400.0, 0.56, 0.06, 96, 0),
 }
-"""On two cores, what is neither training nor drafting took 9 minutes of a budget of 155 (2,270 frames rendered a minute,
-2026-11-22), and up to three times as long where others had most of them. The figures for CUDA are estimates: no such machine
-was at hand."""
+"""On two cores, what is neither training nor drafting took 9 minutes of a budget of 155 (2,270 frames rendered a
+minute, 2026-11-22), and up to three times as long where others had most of them. The figures for CUDA are estimates: no
+such machine was at hand."""
 
 
 @dataclass(frozen=True)
